@@ -1,0 +1,75 @@
+#include "base/mapped_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace dither {
+namespace {
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  ~FileDescriptor() { ::close(fd_); }
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+[[noreturn]] void throw_errno(const std::filesystem::path& path, const char* what) {
+  const int reason = errno;
+  const auto code = reason == ENOENT || reason == ENOTDIR ? ErrorCode::kNotFound : ErrorCode::kIo;
+  throw Error(code, fmt::format("{}: {}: {}", path.string(), what, std::strerror(reason)));
+}
+
+}  // namespace
+
+std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
+  // Without O_NONBLOCK, opening a pipe would wait for its writer instead of refusing it.
+  const int raw = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // NOLINT(*-vararg)
+  if (raw < 0) throw_errno(path, "cannot open");
+  const FileDescriptor fd(raw);
+  struct stat status{};
+  if (::fstat(fd.get(), &status) != 0) throw_errno(path, "cannot stat");
+  if (!S_ISREG(status.st_mode)) {
+    throw Error(ErrorCode::kIo, fmt::format("{}: not a regular file", path.string()));
+  }
+  const auto size = static_cast<std::size_t>(status.st_size);
+  std::span<const std::byte> bytes;
+  if (size > 0) {  // mmap refuses empty ranges; an empty file is simply an empty span
+    void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+    if (address == MAP_FAILED) throw_errno(path, "cannot map");
+    bytes = {static_cast<const std::byte*>(address), size};
+  }
+  return std::shared_ptr<const MappedFile>(new MappedFile(path, bytes));
+}
+
+MappedFile::MappedFile(std::filesystem::path path, std::span<const std::byte> bytes)
+    : path_(std::move(path)), bytes_(bytes) {}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+void MappedFile::release(std::span<const std::byte> range) const noexcept {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<std::uintptr_t>(range.data());
+  // Only pages that lie wholly inside: the others hold a neighbour's bytes.
+  const std::size_t skipped = (page - begin % page) % page;
+  if (range.size() < skipped + page) return;
+  auto* const first = const_cast<std::byte*>(range.data()) + skipped;
+  ::madvise(first, (range.size() - skipped) / page * page, MADV_DONTNEED);
+}
+
+}  // namespace dither

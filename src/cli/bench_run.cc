@@ -1,0 +1,103 @@
+#include "cli/bench_run.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "base/process_memory.h"
+#include "cli/interrupt.h"
+#include "media/png.h"
+#include "runtime/flop_counter.h"
+#include "runtime/matmul_peak.h"
+
+namespace dither::cli {
+namespace fs = std::filesystem;
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+/// A file name of our own in the folder for temporary files, removed in the end.
+class TemporaryPicture {
+ public:
+  TemporaryPicture()
+      : path_(fs::temp_directory_path() / fmt::format("dither-bench-{}.png", ::getpid())) {}
+  ~TemporaryPicture() {
+    std::error_code ignored;
+    fs::remove(path_, ignored);
+  }
+  TemporaryPicture(const TemporaryPicture&) = delete;
+  TemporaryPicture& operator=(const TemporaryPicture&) = delete;
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+bool go_on(const Progress&) { return interrupt_signal() == 0; }
+
+BenchSample run_once(Pipeline& pipeline, const GenerateRequest& request, const fs::path& path) {
+  BenchSample sample;
+  const auto start = Clock::now();
+  GenerateResult result = pipeline.generate(request, go_on);
+  const auto drawn = Clock::now();
+  for (const GeneratedImage& image : result.images) write_png(path, image.image);
+  sample.encode_png_ms = ms_since(drawn);
+  sample.total_ms = ms_since(start);
+  sample.stages = std::move(result.stages);
+  sample.denoise_steps_ms = std::move(result.denoise_steps_ms);
+  return sample;
+}
+
+/// A request of two steps minus one of a single step: text encoders and decoder cancel.
+double count_step_gflop(Pipeline& pipeline, const FlopCounter& counter, GenerateRequest request) {
+  const auto flops_of = [&](int steps) {
+    request.num_inference_steps = steps;
+    const auto before = counter.flops();
+    pipeline.generate(request, go_on);
+    return static_cast<double>(counter.flops() - before);
+  };
+  return (flops_of(2) - flops_of(1)) * 1e-9;
+}
+
+}  // namespace
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request,
+                      const BenchRuns& runs) {
+  const TemporaryPicture picture;
+  reset_peak_memory();
+  const auto start = Clock::now();
+  auto backend = std::make_unique<FlopCounter>(make_backend(options.device, options.threads));
+  const FlopCounter& counter = *backend;
+  const LoadedPipeline loaded = load_pipeline(options, std::move(backend));
+  Pipeline& pipeline = *loaded.pipeline;
+
+  BenchResult result;
+  result.load_ms = ms_since(start);
+  result.model = options.model_path.string();
+  result.dtype = pipeline.dtype() == DType::kF32 ? "f32" : "bf16";
+  result.device = loaded.backend->name();
+  result.request = pipeline.resolve(request);
+  for (int i = 0; i < runs.warmup; ++i) run_once(pipeline, request, picture.path());
+  for (int i = 0; i < runs.measured; ++i) {
+    result.samples.push_back(run_once(pipeline, request, picture.path()));
+  }
+  result.peak_resident_bytes = process_memory().peak_resident_bytes;  // before the peak's matrices
+  result.step_gflop = count_step_gflop(pipeline, counter, request);
+  result.peak_gflop_per_second = measure_matmul_peak(*loaded.backend, pipeline.dtype());
+  return result;
+}
+
+}  // namespace dither::cli

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runtime/load.h"
+
+namespace dither::cli {
+
+/// One request, from the prompt to the PNG on disk.
+struct BenchSample {
+  double total_ms = 0;
+  double encode_png_ms = 0;  ///< encoding and writing the file, part of total_ms
+  std::vector<StageTime> stages;
+  std::vector<double> denoise_steps_ms;
+};
+
+/// A model in one dtype. The first sample after the warm-up comes first.
+struct BenchResult {
+  std::string model;
+  std::string dtype;
+  std::string device;
+  ResolvedRequest request;
+  double load_ms = 0;
+  std::vector<BenchSample> samples;
+  double step_gflop = 0;             ///< matrix products of one denoising step
+  double peak_gflop_per_second = 0;  ///< measured on this machine in this dtype
+  std::uint64_t peak_resident_bytes = 0;
+};
+
+struct BenchRuns {
+  int warmup = 1;
+  int measured = 5;
+};
+
+/// Loads the model, draws the request and measures. Throws what loading and drawing throw.
+BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request,
+                      const BenchRuns& runs);
+
+/// The middle value, or the mean of the two middle ones. `values` must not be empty.
+double median(std::vector<double> values);
+
+}  // namespace dither::cli

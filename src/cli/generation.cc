@@ -1,0 +1,158 @@
+#include "cli/generation.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <map>
+#include <utility>
+
+#include "base/log.h"
+#include "base/version.h"
+#include "cli/interrupt.h"
+#include "cli/picture_file.h"
+#include "media/grid.h"
+#include "pipelines/perf_dump.h"
+#include "pipelines/pipeline.h"
+#include "pipelines/trajectory_file.h"
+
+namespace dither::cli {
+namespace {
+
+std::size_t count_pictures(const std::vector<GenerateRequest>& requests) {
+  std::size_t count = 0;
+  for (const auto& request : requests) {
+    count += static_cast<std::size_t>(request.num_outputs_per_prompt);
+  }
+  return count;
+}
+
+std::map<std::string, std::string> trajectory_metadata(const PictureParameters& picture) {
+  return {{"prompt", picture.request.prompt}, {"seed", fmt::format("{}", picture.seed)},
+          {"model", picture.model},           {"dtype", std::string(dtype_name(picture.dtype))},
+          {"device", picture.device},         {"dither_version", picture.dither_version}};
+}
+
+}  // namespace
+
+Generation::Generation(const GenerateOptions& options, std::vector<GenerateRequest> requests,
+                       LoadOptions load, std::optional<PictureParameters> from)
+    : options_(options),
+      requests_(std::move(requests)),
+      load_options_(std::move(load)),
+      from_(std::move(from)),
+      pictures_(count_pictures(requests_)),
+      names_(options.output, pictures_),
+      display_(stderr, isatty(STDERR_FILENO) != 0) {
+  names_.prepare();
+  if (options_.save_trajectory) check_writable(numbered(*options_.save_trajectory, 0, pictures_));
+  if (options_.perf_dump_path) {
+    check_writable(numbered(*options_.perf_dump_path, 0, requests_.size()));
+  }
+}
+
+void Generation::run() {
+  loaded_ = load_pipeline(load_options_);
+  announce_precision();
+  if (from_ && from_->fingerprint != loaded_.pipeline->fingerprint()) {
+    warn(fmt::format("{}: drawn with another model than {}; this picture will differ",
+                     *options_.from, load_options_.model_path.string()));
+  }
+  for (const GenerateRequest& request : requests_) loaded_.pipeline->resolve(request);
+  for (std::size_t i = 0; i < requests_.size(); ++i) {
+    throw_if_interrupted();
+    save(i, loaded_.pipeline->generate(
+                requests_[i], [this, i](const Progress& progress) { return show(i, progress); }));
+  }
+  if (options_.grid) save_grid();
+}
+
+/// `progress` counts the pictures of one request; shown are those of all.
+bool Generation::show(std::size_t request, Progress progress) {
+  progress.image += static_cast<int>(request) * progress.images;
+  progress.images = static_cast<int>(pictures_);
+  if (!options_.quiet) display_.update(progress);
+  return interrupt_signal() == 0;
+}
+
+void Generation::save(std::size_t request, const GenerateResult& result) {
+  display_.clear();
+  throw_if_interrupted();
+  for (const std::string& warning : result.warnings) warn(warning);
+  for (const GeneratedImage& drawn : result.images) {
+    save_picture(requests_[request], result, drawn);
+  }
+  if (!options_.perf_dump_path) return;
+  const auto path = numbered(*options_.perf_dump_path, request, requests_.size());
+  write_perf_dump(path,
+                  {.request_id = make_request_id(),
+                   .model = load_options_.model_path.string(),
+                   .timestamp = std::chrono::system_clock::now(),
+                   .attestation = loaded_.pipeline->attestation()},
+                  result);
+}
+
+void Generation::save_picture(const GenerateRequest& request, const GenerateResult& result,
+                              const GeneratedImage& drawn) {
+  const PictureParameters picture = parameters(request, result, drawn);
+  const auto path = names_.next(picture.request.prompt, drawn.seed);
+  write_picture(path, drawn.image, picture);
+  announce(path);
+  if (drawn.trajectory) {
+    save_trajectory(numbered(*options_.save_trajectory, written_, pictures_),
+                    {*drawn.trajectory, trajectory_metadata(picture)});
+  }
+  if (options_.grid) sheet_.push_back(drawn.image);
+  ++written_;
+}
+
+void Generation::save_grid() {
+  constexpr int kPadding = 4;
+  const auto path = names_.grid(requests_.front().prompt);
+  write_sheet(path, make_grid(sheet_, *options_.grid, kPadding));
+  announce(path);
+}
+
+PictureParameters Generation::parameters(const GenerateRequest& request,
+                                         const GenerateResult& result,
+                                         const GeneratedImage& drawn) const {
+  PictureParameters picture;
+  picture.dither_version = version();
+  picture.model = model_name(load_options_.model_path);
+  // A path that the default model happens to have on this machine stays out of the picture.
+  picture.model_path =
+      from_ && !options_.model.model_path ? from_->model_path : options_.model.model_path;
+  for (const auto& [component, path] : load_options_.component_paths) {
+    picture.component_paths[component] = path.string();
+  }
+  picture.pipeline_class = loaded_.pipeline->class_name();
+  picture.fingerprint = loaded_.pipeline->fingerprint();
+  picture.dtype = loaded_.pipeline->dtype();
+  picture.device = loaded_.backend->name();
+  picture.noise = request.noise;
+  picture.seed = drawn.seed;
+  picture.request = result.request;
+  return picture;
+}
+
+void Generation::warn(const std::string& message) {
+  if (!warnings_.insert(message).second) return;
+  display_.clear();
+  log::warn("{}", message);
+}
+
+/// What ran in which precision, for the components that are quantized.
+void Generation::announce_precision() const {
+  if (options_.quiet) return;
+  for (const ComponentAttestation& component : loaded_.pipeline->attestation()) {
+    if (!component.declared_by.empty()) fmt::print(stderr, "{}\n", summarize(component));
+  }
+}
+
+void Generation::announce(const std::filesystem::path& path) const {
+  if (options_.quiet) return;
+  fmt::print("{}\n", path.string());
+  std::fflush(stdout);
+}
+
+}  // namespace dither::cli

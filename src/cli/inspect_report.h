@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+
+#include "media/image.h"
+#include "media/png.h"
+#include "runtime/inspect.h"
+
+namespace dither::cli {
+
+/// What a PNG holds: its size and its text chunks.
+struct PictureSummary {
+  std::string path;
+  int width = 0;
+  int height = 0;
+  PngText text;
+};
+
+/// Tables for people. `tensors` adds a line per tensor.
+std::string describe(const CheckpointSummary& summary, bool tensors);
+std::string describe(const PictureSummary& picture);
+
+/// The same as JSON documents.
+std::string to_json(const CheckpointSummary& summary, bool tensors);
+std::string to_json(const PictureSummary& picture);
+
+}  // namespace dither::cli

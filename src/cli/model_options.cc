@@ -1,0 +1,99 @@
+#include "cli/model_options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "cli/options.h"
+#include "io/hub_cache.h"
+#include "io/untrusted_name.h"
+#include "runtime/default_model.h"
+
+namespace dither::cli {
+namespace {
+
+/// Components that a folder on the command line can replace, by their names in model_index.json.
+constexpr std::array kComponents = {"transformer", "text_encoder", "text_encoder_2", "tokenizer",
+                                    "tokenizer_2", "vae",          "scheduler"};
+
+}  // namespace
+
+std::vector<std::string> compute_dtype_names() {
+  return {"auto", "bf16", "f32", "bfloat16", "float32"};
+}
+
+void add_model_options(CLI::App& app, ModelOptions& options) {
+  add_optional(app, "--model-path", options.model_path,
+               "Model folder, or owner/name[@revision] in the Hugging Face cache; "
+               "without it the demo model")
+      ->type_name("DIR")
+      ->group("Model");
+  for (const std::string component : kComponents) {
+    std::string spelling = component;
+    std::ranges::replace(spelling, '_', '-');
+    add_optional(app, fmt::format("--{0}-path,--component-paths.{0}", spelling),
+                 options.component_paths[component],
+                 fmt::format("Folder in place of the model's {}/", component))
+        ->type_name("DIR")
+        ->group("Model");
+  }
+  const auto add_weights = [&](const char* name, std::optional<std::string>& target,
+                               const char* description) {
+    add_optional(app, name, target, description)->type_name("PATH")->group("Model");
+  };
+  add_weights("--transformer-weights-path", options.transformer_weights_path,
+              "Weights in place of the transformer's: a file or a folder");
+  add_weights("--modelopt-backbone", options.modelopt_backbone,
+              "ModelOpt's backbone.pt, for an FP8 export without scales");
+  app.add_flag("--strict-precision", options.strict_precision,
+               "Refuse layers that run in another precision than the checkpoint declares")
+      ->group("Model");
+  add_optional(app, "--device", options.device, "auto, cpu or cuda")
+      ->check(one_of({"auto", "cpu", "cuda"}))
+      ->type_name("NAME")
+      ->group("Model");
+  add_optional(app, "--threads", options.threads, "CPU threads; 0 takes what the process may use")
+      ->check(whole_number(0, 1024))
+      ->type_name("N")
+      ->group("Model");
+}
+
+void add_dtype_option(CLI::App& app, ModelOptions& options) {
+  add_optional(app, "--dtype", options.dtype, "auto (as stored), bf16 or f32")
+      ->check(one_of(compute_dtype_names()))
+      ->type_name("NAME")
+      ->group("Model");
+}
+
+std::optional<DType> parse_compute_dtype(const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  if (name == "bf16" || name == "bfloat16") return DType::kBF16;
+  if (name == "f32" || name == "float32") return DType::kF32;
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("--dtype: {} is not one of auto, bf16, f32", quote(name)));
+}
+
+LoadOptions to_load_options(const ModelOptions& options) {
+  LoadOptions load;
+  load.model_path =
+      options.model_path ? resolve_model_path(*options.model_path) : find_default_model();
+  for (const auto& [component, path] : options.component_paths) {
+    if (path) load.component_paths[component] = resolve_model_path(*path);
+  }
+  if (const auto& path = options.transformer_weights_path) {
+    load.weights.transformer.weights = resolve_model_path(*path);
+  }
+  if (const auto& path = options.modelopt_backbone) {
+    load.weights.transformer.modelopt_backbone = resolve_model_path(*path);
+  }
+  load.weights.strict_precision = options.strict_precision;
+  load.dtype = parse_compute_dtype(options.dtype.value_or("auto"));
+  if (options.device == "cpu") load.device = DeviceChoice::kCpu;
+  if (options.device == "cuda") load.device = DeviceChoice::kCuda;
+  load.threads = options.threads.value_or(0);
+  return load;
+}
+
+}  // namespace dither::cli

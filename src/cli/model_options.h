@@ -1,0 +1,43 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/load.h"
+
+namespace dither::cli {
+
+/// Which model to load, and how: shared by every subcommand that draws.
+struct ModelOptions {
+  std::optional<std::string> model_path;
+  std::map<std::string, std::optional<std::string>> component_paths;
+  std::optional<std::string> transformer_weights_path;
+  std::optional<std::string> modelopt_backbone;
+  bool strict_precision = false;
+  std::optional<std::string> dtype;
+  std::optional<std::string> device;
+  std::optional<int> threads;
+};
+
+/// Declares --model-path, --<component>-path (also as --component-paths.<component>),
+/// --transformer-weights-path, --modelopt-backbone, --strict-precision, --device and --threads.
+void add_model_options(CLI::App& app, ModelOptions& options);
+
+/// Declares --dtype. Not part of the above because `bench` takes a list of them.
+void add_dtype_option(CLI::App& app, ModelOptions& options);
+
+/// The words that --dtype takes.
+std::vector<std::string> compute_dtype_names();
+
+/// "bf16" -> kBF16, "auto" -> nothing. Throws kInvalidArgument on other words.
+std::optional<DType> parse_compute_dtype(const std::string& name);
+
+/// The model to load; without --model-path the demo model that comes with Dither. Paths that do not
+/// exist may be ids of models in the Hugging Face cache: throws kNotFound like
+/// resolve_model_path().
+LoadOptions to_load_options(const ModelOptions& options);
+
+}  // namespace dither::cli

@@ -1,0 +1,70 @@
+#include "cli/request_options.h"
+
+#include <limits>
+
+#include "base/error.h"
+#include "cli/options.h"
+
+namespace dither::cli {
+namespace {
+
+constexpr std::uint64_t kMaxInt = std::numeric_limits<int>::max();
+
+}  // namespace
+
+void add_request_options(CLI::App& app, RequestOptions& options) {
+  const auto add_int = [&](const char* name, std::optional<int>& target, const char* description) {
+    return add_optional(app, name, target, description)
+        ->check(whole_number(0, kMaxInt))
+        ->type_name("N")
+        ->group("Picture");
+  };
+  const auto add_decimal = [&](const char* name, std::optional<double>& target,
+                               const char* description) {
+    return add_optional(app, name, target, description)
+        ->check(decimal_number())
+        ->type_name("X")
+        ->group("Picture");
+  };
+  add_optional(app, "--negative-prompt", options.negative_prompt,
+               "What to stay away from; needs --true-cfg-scale above 1")
+      ->type_name("TEXT")
+      ->group("Picture");
+  add_int("--width", options.width, "Pixels; by default the model's own size");
+  add_int("--height", options.height, "Pixels");
+  add_int("--num-inference-steps", options.num_inference_steps, "Denoising steps");
+  add_decimal("--guidance-scale", options.guidance_scale, "Embedded guidance");
+  add_decimal("--true-cfg-scale", options.true_cfg_scale,
+              "Classifier-free guidance against the negative prompt; above 1 doubles the work");
+  add_int("--max-sequence-length", options.max_sequence_length, "Tokens of the T5 prompt");
+  add_optional(app, "--seed", options.seed, "Seed of the first picture, the next one has seed + 1")
+      ->check(whole_number(0, std::numeric_limits<std::uint64_t>::max()))
+      ->type_name("N")
+      ->group("Picture");
+  add_int("--num-outputs-per-prompt", options.num_outputs_per_prompt, "Pictures of each prompt")
+      ->check(whole_number(1, 10'000));
+  add_optional(app, "--noise", options.noise,
+               "Generator of torch that is reproduced: torch-cpu, torch-cpu-legacy, torch-cuda")
+      ->check(one_of({"torch-cpu", "torch-cpu-legacy", "torch-cuda"}))
+      ->type_name("NAME")
+      ->group("Picture");
+}
+
+void apply_request_options(const RequestOptions& options, GenerateRequest& request) {
+  const auto replace = [](auto& field, const auto& given) {
+    if (given) field = given;
+  };
+  replace(request.negative_prompt, options.negative_prompt);
+  replace(request.width, options.width);
+  replace(request.height, options.height);
+  replace(request.num_inference_steps, options.num_inference_steps);
+  replace(request.guidance_scale, options.guidance_scale);
+  replace(request.true_cfg_scale, options.true_cfg_scale);
+  replace(request.max_sequence_length, options.max_sequence_length);
+  request.seed = options.seed.value_or(request.seed);
+  request.num_outputs_per_prompt =
+      options.num_outputs_per_prompt.value_or(request.num_outputs_per_prompt);
+  if (options.noise) request.noise = parse_noise_source(*options.noise).value();
+}
+
+}  // namespace dither::cli

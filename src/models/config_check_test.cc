@@ -1,0 +1,94 @@
+#include "models/config_check.h"
+
+#include <gmock/gmock.h>
+
+#include <functional>
+#include <limits>
+
+#include "base/error.h"
+#include "models/flux1/config.h"
+#include "models/text/clip_text.h"
+#include "models/text/t5_encoder.h"
+#include "models/vae/autoencoder_kl.h"
+
+namespace dither::models {
+namespace {
+
+struct BadConfig {
+  const char* name;
+  std::function<void()> validate;
+  ErrorCode code;
+  const char* message;  ///< a part of it: the key and what is wrong
+};
+
+void PrintTo(const BadConfig& bad, std::ostream* os) { *os << bad.name; }
+
+template <typename Config>
+std::function<void()> validating(const Config& config) {
+  return [config] { config.validate(); };
+}
+
+class ConfigValidation : public testing::TestWithParam<BadConfig> {};
+
+TEST_P(ConfigValidation, NamesTheKey) {
+  try {
+    GetParam().validate();
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), GetParam().code) << error.what();
+    EXPECT_THAT(error.what(), testing::HasSubstr(GetParam().message));
+  }
+}
+
+constexpr auto kBad = ErrorCode::kDataLoss;
+constexpr auto kNo = ErrorCode::kUnsupported;
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, ConfigValidation,
+    testing::Values(
+        BadConfig{"Control", validating(Flux1Config{.in_channels = 128, .out_channels = 64}), kNo,
+                  "in_channels 128 with out_channels 64 is FLUX.1 Control"},
+        BadConfig{"Fill", validating(Flux1Config{.in_channels = 384, .out_channels = 64}), kNo,
+                  "FLUX.1 Fill"},
+        BadConfig{"PatchSize", validating(Flux1Config{.patch_size = 2}), kNo, "patch_size 2"},
+        BadConfig{"Axes", validating(Flux1Config{.axes_dims_rope = {16, 56, 54}}), kBad,
+                  "the sum of axes_dims_rope is 126, expected 128 (attention_head_dim)"},
+        BadConfig{"OddAxis", validating(Flux1Config{.axes_dims_rope = {17, 55, 56}}), kBad,
+                  "axes_dims_rope is 17, not a multiple of 2"},
+        BadConfig{"NoLayers", validating(Flux1Config{.num_layers = 0}), kBad,
+                  "num_layers is 0, expected 1 to 1024"},
+        BadConfig{
+            "HugeWidth",
+            validating(Flux1Config{.attention_head_dim = 1 << 20, .num_attention_heads = 1 << 20}),
+            kBad, "attention_head_dim x num_attention_heads"},
+        BadConfig{"ClipAct", validating(ClipTextConfig{.hidden_act = "gelu"}), kNo,
+                  "hidden_act 'gelu'"},
+        BadConfig{"ClipHeads", validating(ClipTextConfig{.num_attention_heads = 7}), kBad,
+                  "hidden_size is 768, not a multiple of 7 (num_attention_heads)"},
+        BadConfig{
+            "ClipEps",
+            validating(ClipTextConfig{.layer_norm_eps = std::numeric_limits<double>::quiet_NaN()}),
+            kBad, "layer_norm_eps is nan"},
+        BadConfig{"T5FeedForward", validating(T5Config{.feed_forward_proj = "relu"}), kNo,
+                  "feed_forward_proj 'relu'"},
+        BadConfig{"T5Buckets", validating(T5Config{.relative_attention_num_buckets = 30}), kNo,
+                  "relative_attention_num_buckets 30"},
+        BadConfig{"VaeGroups", validating(AutoencoderKlConfig{.norm_num_groups = 24}), kBad,
+                  "block_out_channels is 128, not a multiple of 24 (norm_num_groups)"},
+        BadConfig{"VaeNoBlocks", validating(AutoencoderKlConfig{.block_out_channels = {}}), kBad,
+                  "block_out_channels is 0"},
+        BadConfig{"VaeAct", validating(AutoencoderKlConfig{.act_fn = "relu"}), kNo,
+                  "act_fn 'relu'"},
+        BadConfig{"VaeScale", validating(AutoencoderKlConfig{.scaling_factor = 0}), kBad,
+                  "scaling_factor is 0"}),
+    [](const auto& bad) { return bad.param.name; });
+
+TEST(Config, DefaultsAreValid) {
+  EXPECT_NO_THROW(Flux1Config{}.validate());
+  EXPECT_NO_THROW(ClipTextConfig{}.validate());
+  EXPECT_NO_THROW(T5Config{}.validate());
+  EXPECT_NO_THROW(AutoencoderKlConfig{}.validate());
+}
+
+}  // namespace
+}  // namespace dither::models

@@ -1,0 +1,107 @@
+#include "models/flux1/blocks.h"
+
+#include <array>
+#include <cmath>
+
+namespace dither::models {
+namespace {
+
+/// The `index`-th shift, scale and gate of a step's vectors [B, 3 k D].
+Modulation modulation_at(const Tensor& vectors, std::int64_t index, std::int64_t width) {
+  const auto chunk = [&](std::int64_t i) {
+    return vectors.slice(-1, (3 * index + i) * width, (3 * index + i + 1) * width);
+  };
+  return {chunk(0), chunk(1), chunk(2)};
+}
+
+Tensor modulate(const Tensor& x, const Modulation& m) {
+  return ops::layer_norm_modulate(x, m.shift, m.scale, kFlux1NormEps);
+}
+
+Tensor attend(const ops::AttentionOperands& qkv) {
+  const auto head_dim = static_cast<float>(qkv.q.dim(-1));
+  return ops::attention(qkv, {.scale = 1.0F / std::sqrt(head_dim)});
+}
+
+}  // namespace
+
+FluxStream::FluxStream(const nn::WeightScope& block, const Names& names)
+    : modulation_(block / names.modulation / "linear"),
+      to_qkv_(
+          {block / "attn" / names.to_q, block / "attn" / names.to_k, block / "attn" / names.to_v}),
+      norm_q_((block / "attn" / names.norm_q).upload("weight")),
+      norm_k_((block / "attn" / names.norm_k).upload("weight")),
+      to_out_(block / "attn" / names.to_out),
+      feed_forward_in_(block / names.feed_forward / "net.0.proj"),
+      feed_forward_out_(block / names.feed_forward / "net.2") {}
+
+ops::PackedQkv FluxStream::qkv(const Tensor& x, const Modulation& attention) const {
+  return {to_qkv_(modulate(x, attention)), norm_q_, norm_k_};
+}
+
+Tensor FluxStream::finish(const Tensor& x, const Tensor& attended, const Modulation& attention,
+                          const Modulation& feed_forward) const {
+  const Tensor y = to_out_(attended, {.gate = attention.gate, .residual = x});
+  const Tensor hidden = feed_forward_in_(modulate(y, feed_forward), ops::Activation::kGeluTanh);
+  return feed_forward_out_(hidden, {.gate = feed_forward.gate, .residual = y});
+}
+
+DoubleStreamBlock::DoubleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config)
+    : heads_(config.num_attention_heads),
+      image_(scope, {.modulation = "norm1",
+                     .to_q = "to_q",
+                     .to_k = "to_k",
+                     .to_v = "to_v",
+                     .norm_q = "norm_q",
+                     .norm_k = "norm_k",
+                     .to_out = "to_out.0",
+                     .feed_forward = "ff"}),
+      text_(scope, {.modulation = "norm1_context",
+                    .to_q = "add_q_proj",
+                    .to_k = "add_k_proj",
+                    .to_v = "add_v_proj",
+                    .norm_q = "norm_added_q",
+                    .norm_k = "norm_added_k",
+                    .to_out = "to_add_out",
+                    .feed_forward = "ff_context"}) {}
+
+Streams DoubleStreamBlock::operator()(const Streams& x, const Streams& modulations,
+                                      const ops::Rope& rope) const {
+  const std::int64_t width = x.image.dim(2);
+  const Modulation image_attention = modulation_at(modulations.image, 0, width);
+  const Modulation image_mlp = modulation_at(modulations.image, 1, width);
+  const Modulation text_attention = modulation_at(modulations.text, 0, width);
+  const Modulation text_mlp = modulation_at(modulations.text, 1, width);
+
+  const std::array<ops::PackedQkv, 2> joint = {text_.qkv(x.text, text_attention),
+                                               image_.qkv(x.image, image_attention)};
+  const Tensor attended = attend(ops::norm_rope_heads(joint, rope, heads_, kFlux1NormEps));
+  const std::int64_t text_tokens = x.text.dim(1);
+  const Tensor text = attended.slice(1, 0, text_tokens);
+  const Tensor image = attended.slice(1, text_tokens, attended.dim(1));
+  return {.image = image_.finish(x.image, image, image_attention, image_mlp),
+          .text = text_.finish(x.text, text, text_attention, text_mlp)};
+}
+
+SingleStreamBlock::SingleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config)
+    : heads_(config.num_attention_heads),
+      modulation_(scope / "norm.linear"),
+      to_qkv_({scope / "attn.to_q", scope / "attn.to_k", scope / "attn.to_v"}),
+      proj_mlp_(scope / "proj_mlp"),
+      norm_q_((scope / "attn.norm_q").upload("weight")),
+      norm_k_((scope / "attn.norm_k").upload("weight")),
+      proj_out_(scope / "proj_out") {}
+
+Tensor SingleStreamBlock::operator()(const Tensor& x, const Tensor& modulation,
+                                     const ops::Rope& rope, std::int64_t first) const {
+  const auto rows = [first](const Tensor& t) { return t.slice(1, first, t.dim(1)); };
+  const Modulation m = modulation_at(modulation, 0, x.dim(2));
+  const Tensor y = modulate(x, m);
+  const std::array<ops::PackedQkv, 1> packed = {ops::PackedQkv{to_qkv_(y), norm_q_, norm_k_}};
+  const auto [q, k, v] = ops::norm_rope_heads(packed, rope, heads_, kFlux1NormEps);
+  const Tensor attended = attend({rows(q), k, v});
+  const Tensor mlp = proj_mlp_(rows(y), ops::Activation::kGeluTanh);
+  return proj_out_(ops::concat({attended, mlp}, -1), {.gate = m.gate, .residual = rows(x)});
+}
+
+}  // namespace dither::models

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "models/flux1/config.h"
+#include "nn/layers.h"
+#include "nn/weight_scope.h"
+#include "ops/ops.h"
+
+namespace dither::models {
+
+/// AdaLN-Zero vectors of one layer (Peebles & Xie 2023), each [B, D].
+struct Modulation {
+  Tensor shift;
+  Tensor scale;
+  Tensor gate;
+};
+
+/// Image and text tokens, each [B, L_s, D].
+struct Streams {
+  Tensor image;
+  Tensor text;
+};
+
+/// One of the two streams of a double block: everything but the attention itself.
+class FluxStream {
+ public:
+  /// The same layers have other names in each stream.
+  struct Names {
+    std::string modulation, to_q, to_k, to_v, norm_q, norm_k, to_out, feed_forward;
+  };
+  FluxStream(const nn::WeightScope& block, const Names& names);
+
+  /// silu(temb) [N, B, D] of N steps -> [N, B, 6 D]: shift, scale, gate of the attention, then of
+  /// the feed-forward layer.
+  Tensor modulations(const Tensor& silu_temb) const { return modulation_(silu_temb); }
+
+  /// Projections of (1 + scale) LN(x) + shift, with the norms that belong to them.
+  ops::PackedQkv qkv(const Tensor& x, const Modulation& attention) const;
+
+  /// y = x + gate out(attended);  y + gate' FF((1 + scale') LN(y) + shift').
+  Tensor finish(const Tensor& x, const Tensor& attended, const Modulation& attention,
+                const Modulation& feed_forward) const;
+
+ private:
+  nn::Linear modulation_;
+  nn::Linear to_qkv_;
+  Tensor norm_q_;
+  Tensor norm_k_;
+  nn::Linear to_out_;
+  nn::Linear feed_forward_in_;
+  nn::Linear feed_forward_out_;
+};
+
+/// Two streams with weights of their own that meet in one attention over [text, image].
+/// Source: FLUX.1's DoubleStreamBlock (MM-DiT, Esser et al. 2024).
+class DoubleStreamBlock {
+ public:
+  DoubleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config);
+
+  /// silu(temb) [N, B, D] -> of each stream [N, B, 6 D].
+  Streams modulations(const Tensor& silu_temb) const {
+    return {image_.modulations(silu_temb), text_.modulations(silu_temb)};
+  }
+
+  /// `modulations`: one step's, each [B, 6 D].
+  Streams operator()(const Streams& x, const Streams& modulations, const ops::Rope& rope) const;
+
+ private:
+  std::int64_t heads_;
+  FluxStream image_;
+  FluxStream text_;
+};
+
+/// x + gate W2 [attn(q, k, v), gelu(m)],  [q, k, v, m] = W1 ((1 + scale) LN(x) + shift).
+/// Source: FLUX.1's SingleStreamBlock (after Dehghani et al. 2023).
+class SingleStreamBlock {
+ public:
+  SingleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config);
+
+  /// silu(temb) [N, B, D] -> [N, B, 3 D]: shift, scale, gate.
+  Tensor modulations(const Tensor& silu_temb) const { return modulation_(silu_temb); }
+
+  /// x [B, L, D], text before image; `modulation`: one step's [B, 3 D]. -> the rows of tokens from
+  /// `first` on, [B, L - first, D]: nothing reads the last block's text.
+  Tensor operator()(const Tensor& x, const Tensor& modulation, const ops::Rope& rope,
+                    std::int64_t first = 0) const;
+
+ private:
+  std::int64_t heads_;
+  nn::Linear modulation_;
+  nn::Linear to_qkv_;
+  nn::Linear proj_mlp_;
+  Tensor norm_q_;
+  Tensor norm_k_;
+  nn::Linear proj_out_;
+};
+
+/// Of every LayerNorm and of the query and key norms.
+inline constexpr float kFlux1NormEps = 1e-6F;
+
+}  // namespace dither::models

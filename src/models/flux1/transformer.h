@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "models/flux1/blocks.h"
+#include "models/flux1/config.h"
+#include "models/flux1/rope.h"
+#include "models/flux1/time_text_embed.h"
+#include "nn/layers.h"
+
+namespace dither::models {
+
+/// What one trajectory is conditioned on.
+struct Flux1Inputs {
+  Tensor prompt_embeds;                 ///< [B, L_text, joint_attention_dim], T5's
+  Tensor pooled_prompt_embeds;          ///< [B, pooled_projection_dim], CLIP's
+  std::vector<float> timesteps;         ///< of every step, 0..1000
+  std::optional<float> guidance_scale;  ///< needed by guidance-distilled models, else not read
+  TokenGrid grid;                       ///< the picture in tokens
+};
+
+/// Everything in the forward passes of a trajectory that does not depend on the latents, computed
+/// once for all N steps: each weight of the modulations (a quarter of FLUX.1's parameters) is read
+/// once instead of N times.
+struct Flux1Conditioning {
+  Tensor context;                           ///< [B, L_text, D], embedded prompt
+  ops::Rope rope;                           ///< of the joint sequence [text, image]
+  std::vector<Streams> double_modulations;  ///< per block, [N, B, 6 D]
+  std::vector<Tensor> single_modulations;   ///< per block, [N, B, 3 D]
+  Tensor out_modulations;                   ///< [N, B, 2 D]: scale, then shift
+};
+
+/// FLUX.1's rectified flow transformer (Black Forest Labs 2024; Esser et al. 2024).
+class Flux1Transformer {
+ public:
+  /// `config` was validated and the checkpoint checked against flux1_table().
+  Flux1Transformer(const nn::WeightScope& scope, const Flux1Config& config);
+
+  /// Throws kInvalidArgument for inputs that do not fit the config.
+  Flux1Conditioning prepare(const Flux1Inputs& inputs) const;
+
+  /// Velocity (noise - data) at step `step` of the conditioning's timesteps.
+  /// latents [B, L_image, in_channels], packed -> the same shape.
+  Tensor velocity(const Tensor& latents, const Flux1Conditioning& conditioning,
+                  std::int64_t step) const;
+
+  const Flux1Config& config() const { return config_; }
+
+ private:
+  Flux1Config config_;
+  ops::Backend* backend_;
+  nn::Linear x_embedder_;
+  nn::Linear context_embedder_;
+  TimeTextEmbed time_text_embed_;
+  std::vector<DoubleStreamBlock> double_blocks_;
+  std::vector<SingleStreamBlock> single_blocks_;
+  nn::Linear norm_out_;
+  nn::Linear proj_out_;
+};
+
+}  // namespace dither::models

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ops/backend.h"
+#include "quant/weight_source.h"
+#include "tensor/tensor_source.h"
+
+namespace dither::nn {
+
+/// A position in a checkpoint's name tree, with everything a layer needs to bind its weights:
+/// `scope / "attn" / "to_q"` is where "attn.to_q.weight" lies. Cheap to copy; refers to the source
+/// and the backend, which outlive it. Shapes were checked by the model's TensorTable.
+class WeightScope {
+ public:
+  /// `dtype`: of the activations, kF32 or kBF16; weights are converted to it on load.
+  WeightScope(const TensorSource& source, ops::Backend& backend, DType dtype)
+      : source_(&source), backend_(&backend), dtype_(dtype) {}
+  /// Of a checkpoint whose linear layers may be quantized. How each was prepared is appended to
+  /// `precision` (not null, outlives the scope).
+  WeightScope(const quant::WeightSource& source, ops::Backend& backend, DType dtype,
+              std::vector<ops::LinearPrecision>* precision)
+      : source_(&source),
+        weights_(&source),
+        precision_(precision),
+        backend_(&backend),
+        dtype_(dtype) {}
+
+  /// The scope one name below; an index for "blocks.0".
+  WeightScope operator/(std::string_view name) const;
+  WeightScope operator/(int index) const;
+
+  ops::Backend& backend() const { return *backend_; }
+  DType dtype() const { return dtype_; }
+  /// The full checkpoint name of this position.
+  const std::string& name() const { return prefix_; }
+
+  bool has(std::string_view leaf) const;
+  /// The tensor in host memory, as stored. Throws kNotFound.
+  Tensor host(std::string_view leaf) const;
+  /// The tensor on the backend, in dtype().
+  Tensor upload(std::string_view leaf) const;
+  /// weight, scales and (where stored) bias of this position as a linear layer's shard. A 1 x 1
+  /// convolution [N, K, 1, 1] is one too.
+  ops::LinearShard linear_shard() const;
+  /// Notes how a linear layer is executed, where somebody wants to know.
+  void record(const ops::PreparedLinear& prepared) const;
+  /// Tells the source that a host tensor has been packed elsewhere.
+  void release(const Tensor& host) const { source_->release(host); }
+
+ private:
+  std::string join(std::string_view leaf) const;
+
+  const TensorSource* source_;
+  const quant::WeightSource* weights_ = nullptr;  ///< source_, where it can hold quantized layers
+  std::vector<ops::LinearPrecision>* precision_ = nullptr;
+  ops::Backend* backend_;
+  DType dtype_;
+  std::string prefix_;
+};
+
+}  // namespace dither::nn

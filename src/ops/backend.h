@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ops/types.h"
+#include "tensor/device.h"
+#include "tensor/tensor.h"
+
+namespace dither::ops {
+
+/// Device memory that a backend holds for tensors and prepared weights.
+struct MemoryStats {
+  std::size_t allocated_bytes = 0;  ///< in live tensors and weights now
+  std::size_t peak_bytes = 0;       ///< the most that was live at once
+  std::size_t reserved_bytes = 0;   ///< taken from the system: live plus cached for reuse
+};
+
+/// A device with its kernels. Models never call it: they call the functions of ops/ops.h, which
+/// check every shape and allocate the result, so a kernel can rely on
+///  - operands on this backend, activations of one dtype (kF32 or kBF16), weights of norms and
+///    tables of rope in the dtype stated at the op;
+///  - x and y being row views (tensor.h: unit stride in the last dimension, leading dimensions
+///    that collapse) unless the op says otherwise; y contiguous and not aliasing an input unless
+///    the op says it may.
+/// Arithmetic is float32 inside, with one rounding to y's dtype at the end. The formulas and
+/// shapes stand at the functions of ops/ops.h.
+///
+/// A backend is not thread-safe: it is one stream of work. It holds no global state; two backends
+/// can live in one process.
+class Backend : public Device {
+ public:
+  /// At most one probe watches the linear layers; null removes it. The probe outlives its use.
+  void set_linear_probe(LinearProbe* probe) { linear_probe_ = probe; }
+  LinearProbe* linear_probe() const { return linear_probe_; }
+
+  // Memory and data movement.
+
+  /// A host tensor on this device, converted to `dtype`. May share the host bytes when nothing
+  /// has to change.
+  virtual Tensor upload(const Tensor& host, DType dtype) = 0;
+  /// A contiguous host copy (a view where device memory is host memory), same dtype.
+  virtual Tensor download(const Tensor& tensor) = 0;
+  /// Element-wise copy between two tensors of equal shape, any strides, converting the dtype.
+  virtual void copy(const Tensor& from, const Tensor& to) = 0;
+  /// Waits for submitted work; makes host clocks meaningful.
+  virtual void synchronize() = 0;
+  /// What this backend's own allocations amount to; bytes shared by upload() are not counted.
+  virtual MemoryStats memory() const = 0;
+
+  // Weights in execution layout, for activations of `dtype`. The host tensors may be released
+  // afterwards.
+
+  virtual std::unique_ptr<PreparedLinear> prepare_linear(std::span<const LinearShard> shards,
+                                                         DType dtype) = 0;
+  virtual std::unique_ptr<PreparedConv2d> prepare_conv2d(const Conv2dWeights& weights,
+                                                         DType dtype) = 0;
+
+  // Kernels.
+
+  virtual void linear(const Tensor& x, const PreparedLinear& weights,
+                      const LinearEpilogue& epilogue, const Tensor& y) = 0;
+  virtual void layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps,
+                          const Tensor& y) = 0;
+  virtual void layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale,
+                                   float eps, const Tensor& y) = 0;
+  virtual void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) = 0;
+  virtual void group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias,
+                          float eps, Activation activation, const Tensor& y) = 0;
+  virtual void norm_rope_heads(std::span<const PackedQkv> streams, const Rope& rope, float eps,
+                               const AttentionOperands& out) = 0;
+  virtual void attention(const AttentionOperands& in, const AttentionOptions& options,
+                         const Tensor& y) = 0;
+  virtual void conv2d(const Tensor& x, const PreparedConv2d& weights, const Tensor& residual,
+                      const Tensor& y) = 0;
+  virtual void upsample_nearest2x(const Tensor& x, const Tensor& y) = 0;
+  virtual void embedding(const Tensor& table, const Tensor& ids, const Tensor& y) = 0;
+  virtual void activate(const Tensor& x, Activation activation, const Tensor& y) = 0;
+  virtual void gated_activation(const Tensor& x, Activation activation, const Tensor& y) = 0;
+  virtual void add(const Tensor& a, const Tensor& b, const Tensor& y) = 0;
+  virtual void add_scaled(const Tensor& x, const Tensor& v, float factor, const Tensor& y) = 0;
+  virtual void affine(const Tensor& x, float factor, float offset, const Tensor& y) = 0;
+
+ private:
+  LinearProbe* linear_probe_ = nullptr;
+};
+
+}  // namespace dither::ops

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <initializer_list>
+#include <span>
+
+#include "ops/backend.h"
+#include "ops/types.h"
+#include "tensor/tensor.h"
+
+/// The vocabulary that models are written in. Every function checks its shapes (kInvalidArgument
+/// naming the op and the operand), allocates its result on the first operand's backend and runs
+/// that backend's kernel. Activations are kF32 or kBF16; results have the first operand's dtype.
+/// Letters: B batch, L tokens, D width, H heads, N and K as in weights [N, K]. "..." stands for
+/// any leading dimensions.
+namespace dither::ops {
+
+/// The backend on which a tensor lives. Throws kInvalidArgument for host tensors.
+Backend& backend_of(const Tensor& tensor);
+
+/// residual + gate * activation(x W^T + b).  x [..., K] -> [..., N].
+/// gate [B, N] needs x [B, L, K]; residual [..., N].
+Tensor linear(const Tensor& x, const PreparedLinear& weights, const LinearEpilogue& epilogue = {});
+
+/// (x - mean) / sqrt(var + eps) * weight + bias over the last dimension.  x [..., D]; weight and
+/// bias [D] in x's dtype, or both absent.
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps);
+
+/// (1 + scale) * LayerNorm(x) + shift, LayerNorm without weights: AdaLN of DiT (Peebles & Xie
+/// 2023).  x [B, L, D], shift and scale [B, D] -> [B, L, D].
+Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, float eps);
+
+/// x * rsqrt(mean(x^2) + eps) * weight over the last dimension (Zhang & Sennrich 2019).
+/// x [..., D], weight [D] in x's dtype.
+Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps);
+
+/// activation(GroupNorm(x)) over NHWC images (Wu & He 2018).  x [B, h, w, C], C divisible by
+/// groups; weight and bias [C] in x's dtype.
+Tensor group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias, float eps,
+                  Activation activation);
+
+/// Splits packed projections into heads, normalises q and k per head (RMS, own weights per
+/// stream), rotates them and joins the streams along L in the given order:
+///   q_{2i}' = q_{2i} cos_i - q_{2i+1} sin_i,  q_{2i+1}' = q_{2i+1} cos_i + q_{2i} sin_i.
+/// Streams [B, L_s, 3 H D] (strided rows allowed), rope [sum L_s, D/2] -> q, k, v
+/// [B, sum L_s, H, D].
+AttentionOperands norm_rope_heads(std::span<const PackedQkv> streams, const Rope& rope,
+                                  std::int64_t heads, float eps);
+
+/// softmax(scale * q k^T + bias) v.  q [B, Lq, H, D], k and v [B, Lk, H, D] with unit stride in D
+/// -> [B, Lq, H D].
+Tensor attention(const AttentionOperands& in, const AttentionOptions& options);
+
+/// Convolution plus bias, plus `residual` where given.  x [B, h, w, C_in] -> [B, h', w', C_out].
+Tensor conv2d(const Tensor& x, const PreparedConv2d& weights, const Tensor& residual = {});
+
+/// Every pixel becomes 2 x 2 pixels.  x [B, h, w, C] -> [B, 2h, 2w, C].
+Tensor upsample_nearest2x(const Tensor& x);
+
+/// Rows of a table.  table [V, D], ids [B, L] kI32, each in [0, V) -> [B, L, D].
+Tensor embedding(const Tensor& table, const Tensor& ids);
+
+/// activation(x), any shape.
+Tensor activate(const Tensor& x, Activation activation);
+
+/// activation(a) * b with x = [a | b] along the last dimension (GLU family, Shazeer 2020).
+/// x [..., 2F] -> [..., F].
+Tensor gated_activation(const Tensor& x, Activation activation);
+
+/// a + b; b's shape is a's or a suffix of it ([L, D] onto [B, L, D]).
+Tensor add(const Tensor& a, const Tensor& b);
+
+/// x + factor * v, same shapes: a scheduler's step, and guidance u + g (c - u) from its parts.
+Tensor add_scaled(const Tensor& x, const Tensor& v, float factor);
+
+/// factor * x + offset.
+Tensor affine(const Tensor& x, float factor, float offset);
+
+/// Joins tensors along a dimension; the other extents agree.
+Tensor concat(std::initializer_list<Tensor> tensors, int dim);
+
+/// A contiguous copy of any strided view; the tensor itself when it is contiguous already.
+Tensor contiguous(const Tensor& x);
+
+/// The same values in another dtype; the tensor itself when it has it already.
+Tensor cast(const Tensor& x, DType dtype);
+
+}  // namespace dither::ops

@@ -1,0 +1,162 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace dither::ops {
+
+/// Element-wise functions that kernels can apply on their way out.
+enum class Activation : std::uint8_t {
+  kNone,
+  kSilu,       ///< x * sigmoid(x)
+  kGeluTanh,   ///< x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))): "gelu_new", GELU(tanh)
+  kQuickGelu,  ///< x * sigmoid(1.702 x), CLIP
+};
+
+/// One linear layer of a checkpoint. Several that read the same input are executed as one, stacked
+/// along N (q, k, v): every shard keeps its own name.
+struct LinearShard {
+  std::string name;  ///< in the checkpoint, without ".weight"
+  Tensor weight;     ///< [N, K] in host memory: F32, F16, BF16 or kF8E4M3 codes
+  Tensor bias;       ///< [N] in host memory, or absent
+  /// What the stored numbers are multiplied by: FP8's and NVFP4's per-tensor scale.
+  std::optional<float> weight_scale = std::nullopt;
+  /// Static activation scale. With E4M3 codes the product runs in FP8 (W8A8):
+  ///   y = input_scale * weight_scale * sum_k e4m3(clamp(x / input_scale)) * weight,
+  /// without one the weight is only stored in FP8.
+  std::optional<float> input_scale = std::nullopt;
+};
+
+/// How a backend executes one shard: what the attestation of a run is made of.
+struct LinearPrecision {
+  std::string name;               ///< the shard's
+  DType stored = DType::kBF16;    ///< of the weight in the checkpoint
+  DType resident = DType::kBF16;  ///< of the weight in memory
+  DType product = DType::kBF16;   ///< of the operands that are multiplied
+  std::string kernel;             ///< "onednn bf16", "reference e4m3", ...
+  std::optional<float> weight_scale = std::nullopt;
+  std::optional<float> input_scale = std::nullopt;
+};
+
+/// y = x W^T + b in a backend's execution layout.
+class PreparedLinear {
+ public:
+  PreparedLinear(std::int64_t in_features, std::int64_t out_features,
+                 std::vector<LinearPrecision> precision = {})
+      : in_features_(in_features), out_features_(out_features), precision_(std::move(precision)) {}
+  virtual ~PreparedLinear() = default;
+  PreparedLinear(const PreparedLinear&) = delete;
+  PreparedLinear& operator=(const PreparedLinear&) = delete;
+
+  std::int64_t in_features() const { return in_features_; }    ///< K
+  std::int64_t out_features() const { return out_features_; }  ///< N, all shards together
+  /// Memory that this layer's weights occupy on the device.
+  virtual std::size_t resident_bytes() const = 0;
+  /// One entry per shard, in the order of their rows.
+  std::span<const LinearPrecision> precision() const { return precision_; }
+
+ private:
+  std::int64_t in_features_;
+  std::int64_t out_features_;
+  std::vector<LinearPrecision> precision_;
+};
+
+/// What a linear layer does after the product: residual + gate * activation(x W^T + b).
+struct LinearEpilogue {
+  Activation activation = Activation::kNone;
+  Tensor gate = {};      ///< [B, N], broadcast over the tokens of a sample; absent: 1
+  Tensor residual = {};  ///< like the result; absent: 0
+};
+
+/// Watches linear layers from outside: calibration records what goes in, comparison what comes out.
+class LinearProbe {
+ public:
+  virtual ~LinearProbe() = default;
+  /// After y = linear(x); tensors live on the backend and are valid during the call. `epilogue` is
+  /// what y contains beyond the product.
+  virtual void on_linear(const PreparedLinear& weights, const Tensor& x,
+                         const LinearEpilogue& epilogue, const Tensor& y) = 0;
+};
+
+/// A 2-D convolution over NHWC images.
+struct Conv2dWeights {
+  std::string name;
+  Tensor weight;  ///< [C_out, C_in, kh, kw] in host memory, the checkpoint's layout
+  Tensor bias;    ///< [C_out] in host memory, or absent
+  int stride = 1;
+  std::array<int, 4> padding = {0, 0, 0, 0};  ///< top, left, bottom, right; zeros
+};
+
+/// Geometry of a prepared convolution; backends add the weights in their own layout.
+class PreparedConv2d {
+ public:
+  explicit PreparedConv2d(const Conv2dWeights& weights)
+      : in_channels_(weights.weight.dim(1)),
+        out_channels_(weights.weight.dim(0)),
+        kernel_h_(weights.weight.dim(2)),
+        kernel_w_(weights.weight.dim(3)),
+        stride_(weights.stride),
+        padding_(weights.padding) {}
+  virtual ~PreparedConv2d() = default;
+  PreparedConv2d(const PreparedConv2d&) = delete;
+  PreparedConv2d& operator=(const PreparedConv2d&) = delete;
+
+  std::int64_t in_channels() const { return in_channels_; }
+  std::int64_t out_channels() const { return out_channels_; }
+  std::int64_t kernel_h() const { return kernel_h_; }
+  std::int64_t kernel_w() const { return kernel_w_; }
+  int stride() const { return stride_; }
+  const std::array<int, 4>& padding() const { return padding_; }
+  /// Extent of the output for an input extent.
+  std::int64_t out_h(std::int64_t h) const {
+    return (h + padding_[0] + padding_[2] - kernel_h_) / stride_ + 1;
+  }
+  std::int64_t out_w(std::int64_t w) const {
+    return (w + padding_[1] + padding_[3] - kernel_w_) / stride_ + 1;
+  }
+  virtual std::size_t resident_bytes() const = 0;
+
+ private:
+  std::int64_t in_channels_;
+  std::int64_t out_channels_;
+  std::int64_t kernel_h_;
+  std::int64_t kernel_w_;
+  int stride_;
+  std::array<int, 4> padding_;
+};
+
+/// Rotary position tables: one angle per token and per pair of channels (2i, 2i+1).
+struct Rope {
+  Tensor cos;  ///< [L, D/2] f32
+  Tensor sin;  ///< [L, D/2] f32
+};
+
+/// One stream's packed projections and the weights of its per-head query and key norms.
+struct PackedQkv {
+  Tensor qkv;     ///< [B, L, 3 H D], columns [q | k | v]; rows may be strided
+  Tensor q_norm;  ///< [D]
+  Tensor k_norm;  ///< [D]
+};
+
+/// Operands of an attention, each [B, L, H, D].
+struct AttentionOperands {
+  Tensor q;
+  Tensor k;
+  Tensor v;
+};
+
+struct AttentionOptions {
+  float scale = 1.0F;   ///< multiplies q k^T
+  bool causal = false;  ///< position i sees positions <= i
+  Tensor bias = {};     ///< [H, Lq, Lk] f32 added to the scaled scores, or absent
+};
+
+}  // namespace dither::ops

@@ -1,0 +1,107 @@
+#include "pipelines/attestation.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/error.h"
+
+namespace dither {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json or_null(const std::optional<float>& value) { return value ? Json(*value) : Json(); }
+
+Json or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
+
+Json layer_json(const LayerAttestation& layer) {
+  const auto& [executed, plan] = layer;
+  return {{"name", executed.name},
+          {"stored", dtype_name(plan.stored)},
+          {"resident", dtype_name(executed.resident)},
+          {"executed", executed_name(executed)},
+          {"kernel", executed.kernel},
+          {"weight_scale", or_null(executed.weight_scale)},
+          {"input_scale", or_null(executed.input_scale)},
+          {"scale_source", or_null(plan.scale_source)},
+          {"fallback", or_null(plan.fallback)},
+          {"fallback_detail", or_null(plan.fallback_detail)},
+          {"declared", plan.declared}};
+}
+
+}  // namespace
+
+bool LayerAttestation::silent() const {
+  const bool planned = plan.format == quant::Format::kFp8 && plan.input_scale;
+  return planned && executed.product != DType::kF8E4M3;
+}
+
+ComponentAttestation attest(std::string component, std::string declared_by,
+                            std::span<const ops::LinearPrecision> precision,
+                            const quant::WeightSource& source) {
+  ComponentAttestation attestation{std::move(component), std::move(declared_by), {}};
+  for (const ops::LinearPrecision& executed : precision) {
+    const quant::LayerPlan* plan = source.find_layer(executed.name);
+    attestation.layers.push_back(
+        {executed, plan != nullptr
+                       ? *plan
+                       : quant::LayerPlan{.name = executed.name, .stored = executed.stored}});
+  }
+  return attestation;
+}
+
+std::string executed_name(const ops::LinearPrecision& executed) {
+  return executed.product == DType::kF8E4M3 ? "FP8" : std::string(dtype_name(executed.product));
+}
+
+std::string summarize(const ComponentAttestation& attestation) {
+  std::map<std::pair<std::string, std::string>, int> counts;  // (why, executed as)
+  for (const LayerAttestation& layer : attestation.layers) {
+    ++counts[{layer.plan.fallback, executed_name(layer.executed)}];
+  }
+  std::vector<std::string> parts;
+  for (const auto& [key, count] : counts) {
+    const auto& [why, name] = key;
+    parts.push_back(fmt::format("{} {}{}{}", count, name, why.empty() ? "" : " by ", why));
+  }
+  const auto silent =
+      std::ranges::count_if(attestation.layers, [](const auto& layer) { return layer.silent(); });
+  return fmt::format("{}: {}, {} silent", attestation.component, fmt::join(parts, ", "), silent);
+}
+
+void require_declared_precision(const ComponentAttestation& attestation) {
+  constexpr std::size_t kMaxShown = 20;
+  std::vector<std::string> fallbacks;
+  for (const LayerAttestation& layer : attestation.layers) {
+    if (layer.silent()) {
+      fallbacks.push_back(fmt::format("{} runs in {} ({})", layer.executed.name,
+                                      executed_name(layer.executed), layer.executed.kernel));
+    } else if (!layer.plan.declared) {
+      fallbacks.push_back(fmt::format("{} is {} by {}", layer.executed.name,
+                                      dtype_name(layer.plan.stored), layer.plan.fallback));
+    }
+  }
+  if (fallbacks.empty()) return;
+  const std::size_t count = fallbacks.size();
+  fallbacks.resize(std::min(count, kMaxShown));
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("{}: {} layers fall back although {} does not declare it: {}{}",
+                          attestation.component, count, attestation.declared_by,
+                          fmt::join(fallbacks, "; "), count > kMaxShown ? "; ..." : ""));
+}
+
+Json to_json(const ComponentAttestation& attestation) {
+  Json layers = Json::array();
+  for (const LayerAttestation& layer : attestation.layers) layers.push_back(layer_json(layer));
+  return {{"component", attestation.component},
+          {"declared_by", or_null(attestation.declared_by)},
+          {"summary", summarize(attestation)},
+          {"layers", layers}};
+}
+
+}  // namespace dither

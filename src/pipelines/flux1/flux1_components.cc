@@ -1,0 +1,152 @@
+#include "pipelines/flux1/flux1_components.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <map>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "io/component_weights.h"
+#include "pipelines/fingerprint.h"
+#include "tokenizers/load_tokenizer.h"
+
+namespace dither {
+namespace {
+
+/// Collects what the tables of several checkpoints object to, so that a user sees all of it at
+/// once.
+class TableChecks {
+ public:
+  void check(const nn::TensorTable& table, const quant::WeightSource& source) {
+    collect([&] { table.check(source); });
+    collect([&] { source.check_linears(table.linears()); });
+  }
+
+  void finish() const {
+    if (failures_.empty()) return;
+    throw Error(ErrorCode::kDataLoss, fmt::format("{}", fmt::join(failures_, "; ")));
+  }
+
+ private:
+  template <typename Check>
+  void collect(const Check& check) {
+    try {
+      check();
+    } catch (const Error& error) {
+      failures_.emplace_back(error.what());
+    }
+  }
+
+  std::vector<std::string> failures_;
+};
+
+DType choose_dtype(std::optional<DType> wanted, const TensorSource& transformer) {
+  const DType dtype = wanted.value_or(native_dtype(transformer));
+  if (dtype != DType::kF32 && dtype != DType::kBF16) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("dtype {}: this model runs in F32 or BF16", dtype_name(dtype)));
+  }
+  return dtype;
+}
+
+std::unique_ptr<const Tokenizer> load_checked_tokenizer(const ModelFolder& folder,
+                                                        std::string_view name,
+                                                        std::string_view encoder,
+                                                        std::int64_t vocab_size) {
+  const auto path = folder.component_folder(name);
+  auto tokenizer = load_tokenizer(path);
+  if (tokenizer->vocab_size() > vocab_size) {
+    throw Error(ErrorCode::kDataLoss,
+                fmt::format("{}: ids up to {}, but {} has {} rows", path.string(),
+                            tokenizer->vocab_size() - 1, encoder, vocab_size));
+  }
+  return tokenizer;
+}
+
+std::string fingerprint(const ModelFolder& folder, const Flux1Checkpoints& checkpoints) {
+  Fingerprint print;
+  print.add_file(folder.component_folder("scheduler") / "scheduler_config.json");
+  for (const char* name : {"text_encoder", "text_encoder_2", "transformer", "vae"}) {
+    print.add_file(folder.component_folder(name) / "config.json");
+  }
+  for (const char* name : {"tokenizer", "tokenizer_2"}) {
+    print.add_folder(folder.component_folder(name));
+  }
+  for (const auto* source : {&checkpoints.text_encoder, &checkpoints.text_encoder_2,
+                             &checkpoints.transformer, &checkpoints.vae}) {
+    print.add_tensors((*source)->stored());
+    if ((*source)->backbone()) print.add_tensors((*source)->backbone()->tensors());
+  }
+  return print.hex();
+}
+
+}  // namespace
+
+Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Configs& configs,
+                                        const WeightOptions& options) {
+  const auto open = [&folder](const char* name, std::string_view stem,
+                              const WeightOverrides& overrides = {}) {
+    return open_component_weights(folder.component_folder(name), stem, overrides);
+  };
+  Flux1Checkpoints checkpoints{
+      .text_encoder = open("text_encoder", kTransformersStem),
+      .text_encoder_2 = open("text_encoder_2", kTransformersStem),
+      .transformer = open("transformer", kDiffusersStem, options.transformer),
+      .vae = open("vae", kDiffusersStem),
+  };
+  TableChecks checks;
+  checks.check(models::clip_text_table(configs.text_encoder, *checkpoints.text_encoder),
+               *checkpoints.text_encoder);
+  checks.check(models::t5_encoder_table(configs.text_encoder_2, *checkpoints.text_encoder_2),
+               *checkpoints.text_encoder_2);
+  checks.check(models::flux1_table(configs.transformer), *checkpoints.transformer);
+  checks.check(models::autoencoder_kl_table(configs.vae, *checkpoints.vae), *checkpoints.vae);
+  checks.finish();
+  return checkpoints;
+}
+
+DType native_dtype(const TensorSource& transformer) {
+  const TensorInfo* info = transformer.find("x_embedder.weight");
+  return info != nullptr && info->dtype == DType::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
+Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& backend,
+                                      std::optional<DType> wanted_dtype,
+                                      const WeightOptions& options) {
+  const Flux1Configs configs = load_flux1_configs(folder);
+  const Flux1Checkpoints checkpoints = open_flux1_checkpoints(folder, configs, options);
+  const DType dtype = choose_dtype(wanted_dtype, *checkpoints.transformer);
+  std::map<std::string, std::vector<ops::LinearPrecision>> precision;
+  const auto root = [&](const char* name, const QuantizedCheckpoint& source) {
+    return nn::WeightScope(source, backend, dtype, &precision[name]);
+  };
+  Flux1Components components{
+      .configs = configs,
+      .dtype = dtype,
+      .fingerprint = fingerprint(folder, checkpoints),
+      .tokenizer = load_checked_tokenizer(folder, "tokenizer", "text_encoder",
+                                          configs.text_encoder.vocab_size),
+      .tokenizer_2 = load_checked_tokenizer(folder, "tokenizer_2", "text_encoder_2",
+                                            configs.text_encoder_2.vocab_size),
+      .text_encoder = {root("text_encoder", *checkpoints.text_encoder), configs.text_encoder},
+      .text_encoder_2 = {root("text_encoder_2", *checkpoints.text_encoder_2),
+                         configs.text_encoder_2},
+      .transformer = {root("transformer", *checkpoints.transformer), configs.transformer},
+      .vae = {root("vae", *checkpoints.vae), configs.vae},
+      .attestation = {},
+  };
+  const auto prove = [&](const char* name, const QuantizedCheckpoint& source) {
+    const std::string declared_by = source.config() ? source.config()->source : "";
+    components.attestation.push_back(attest(name, declared_by, precision[name], source));
+    if (options.strict_precision) require_declared_precision(components.attestation.back());
+  };
+  prove("text_encoder", *checkpoints.text_encoder);
+  prove("text_encoder_2", *checkpoints.text_encoder_2);
+  prove("transformer", *checkpoints.transformer);
+  prove("vae", *checkpoints.vae);
+  return components;
+}
+
+}  // namespace dither

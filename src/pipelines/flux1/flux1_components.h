@@ -1,0 +1,62 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/model_folder.h"
+#include "io/quantized_checkpoint.h"
+#include "models/flux1/transformer.h"
+#include "models/text/clip_text.h"
+#include "models/text/t5_encoder.h"
+#include "models/vae/autoencoder_kl.h"
+#include "ops/backend.h"
+#include "pipelines/attestation.h"
+#include "pipelines/flux1/flux1_configs.h"
+#include "pipelines/pipeline.h"
+#include "tensor/tensor_source.h"
+#include "tokenizers/tokenizer.h"
+
+namespace dither {
+
+/// The opened weight files of a FluxPipeline.
+struct Flux1Checkpoints {
+  std::unique_ptr<QuantizedCheckpoint> text_encoder;
+  std::unique_ptr<QuantizedCheckpoint> text_encoder_2;
+  std::unique_ptr<QuantizedCheckpoint> transformer;
+  std::unique_ptr<QuantizedCheckpoint> vae;
+};
+
+/// Opens all four and holds their headers, and what is declared about their quantization, against
+/// the tables of names and shapes. Throws kNotFound, and one kDataLoss that lists what is wrong in
+/// any of them; no weight has been read then.
+Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Configs& configs,
+                                        const WeightOptions& options = {});
+
+/// The dtype to compute in when nobody chose one: the transformer's own, kF32 unless that is kBF16.
+DType native_dtype(const TensorSource& transformer);
+
+/// A FluxPipeline on a backend, ready to run.
+struct Flux1Components {
+  Flux1Configs configs;
+  DType dtype;
+  std::string fingerprint;
+  std::unique_ptr<const Tokenizer> tokenizer;
+  std::unique_ptr<const Tokenizer> tokenizer_2;
+  models::ClipTextEncoder text_encoder;
+  models::T5Encoder text_encoder_2;
+  models::Flux1Transformer transformer;
+  models::AutoencoderKlDecoder vae;
+  std::vector<ComponentAttestation> attestation;  ///< of the components with linear layers
+};
+
+/// Headers first, then tokenizers, then weights. `dtype`: kF32 or kBF16; absent: native_dtype().
+/// Throws as open_flux1_checkpoints(), load_flux1_configs() and load_tokenizer() do, kUnsupported
+/// for another dtype and, with strict_precision, for fallbacks that nobody declares, kDataLoss when
+/// a tokenizer makes ids that its encoder has no row for.
+Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& backend,
+                                      std::optional<DType> dtype,
+                                      const WeightOptions& options = {});
+
+}  // namespace dither

@@ -1,0 +1,138 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/process_memory.h"
+#include "io/component_weights.h"
+#include "media/image.h"
+#include "pipelines/attestation.h"
+#include "tensor/tensor.h"
+
+namespace dither {
+
+/// Which torch generator's initial noise to reproduce; see schedulers/torch_noise.h.
+enum class NoiseSource : std::uint8_t {
+  kTorchCpu,        ///< torch.Generator("cpu"), current torch
+  kTorchCpuLegacy,  ///< the same with the bfloat16 rule of older torch
+  kTorchCuda,       ///< torch.Generator("cuda") on an H200 (132 multiprocessors)
+};
+
+/// What messages and pictures call a model: "emoji-flux" for "models/emoji-flux/".
+std::string model_name(const std::filesystem::path& folder);
+
+/// "torch-cpu", "torch-cpu-legacy", "torch-cuda": the name in options and in pictures.
+std::string_view noise_source_name(NoiseSource source);
+/// The inverse of noise_source_name; nothing for an unknown name.
+std::optional<NoiseSource> parse_noise_source(std::string_view name);
+
+/// What to draw. Fields left out take the model's own defaults (Pipeline::resolve).
+/// Every member has an initializer, so that {.prompt = "..."} compiles without warnings.
+struct GenerateRequest {
+  std::string prompt = {};
+  std::optional<std::string> negative_prompt = {};
+  std::optional<int> width = {};
+  std::optional<int> height = {};
+  std::optional<int> num_inference_steps = {};
+  std::optional<double> guidance_scale = {};  ///< embedded guidance, where the model has it
+  std::optional<double> true_cfg_scale = {};  ///< classifier-free guidance against negative_prompt
+  std::optional<int> max_sequence_length = {};
+  std::uint64_t seed = 0;
+  int num_outputs_per_prompt = 1;  ///< picture i uses seed + i
+  NoiseSource noise = NoiseSource::kTorchCpu;
+  bool record_trajectory = false;
+};
+
+/// The request with every field decided: what is written into the picture.
+struct ResolvedRequest {
+  std::string prompt;
+  std::string negative_prompt;  ///< used when true_cfg_scale is not 1
+  int width = 0;
+  int height = 0;
+  int num_inference_steps = 0;
+  double guidance_scale = 0;
+  double true_cfg_scale = 1;  ///< 1: no classifier-free guidance
+  int max_sequence_length = 0;
+
+  bool operator==(const ResolvedRequest&) const = default;
+};
+
+/// Latents on their way, for comparison between precisions and implementations. Host tensors, f32.
+struct Trajectory {
+  Tensor initial_latents;                                  ///< [1, L, C] packed
+  Tensor latents;                                          ///< [1, steps, L, C] after each step
+  Tensor timesteps;                                        ///< [steps]
+  Tensor sigmas;                                           ///< [steps + 1]
+  std::vector<std::pair<std::string, Tensor>> embeddings;  ///< "prompt_embeds", "pooled_..."
+};
+
+struct GeneratedImage {
+  Image image;
+  std::uint64_t seed = 0;
+  std::optional<Trajectory> trajectory;
+};
+
+/// A pipeline stage and how long it took; names as in SGLang's performance dump.
+struct StageTime {
+  std::string name;
+  double duration_ms = 0;
+};
+
+struct GenerateResult {
+  ResolvedRequest request;
+  std::vector<GeneratedImage> images;
+  std::vector<StageTime> stages;
+  std::vector<double> denoise_steps_ms;  ///< over all images, in order
+  double total_duration_ms = 0;
+  ProcessMemory memory_before;  ///< when generate() was entered
+  ProcessMemory memory_after;
+  std::vector<std::string> warnings;
+};
+
+/// Where a pipeline's weights come from beside its folders, and how sure of them it must be.
+struct WeightOptions {
+  WeightOverrides transformer = {};
+  /// A layer that does not run as its checkpoint calls for, and of which the checkpoint does not
+  /// say so, is an error.
+  bool strict_precision = false;
+};
+
+/// Told after every denoising step. Return false to stop: generate() throws kCancelled.
+struct Progress {
+  int image = 0;  ///< 0-based
+  int images = 1;
+  int step = 0;  ///< 1-based: steps done
+  int steps = 0;
+  double step_ms = 0;
+};
+using ProgressCallback = std::function<bool(const Progress&)>;
+
+/// A loaded model that turns requests into pictures. One request at a time.
+class Pipeline {
+ public:
+  virtual ~Pipeline() = default;
+
+  /// model_index.json's class: "FluxPipeline".
+  virtual std::string_view class_name() const = 0;
+  /// Of weights, activations and noise.
+  virtual DType dtype() const = 0;
+  /// 16 hexadecimal digits that change with the model's configs, tensors and tokenizers; see
+  /// pipelines/fingerprint.h.
+  virtual std::string_view fingerprint() const = 0;
+  /// How every linear layer of every component was stored and is executed.
+  virtual std::span<const ComponentAttestation> attestation() const = 0;
+  /// Fills in what a request leaves open and checks it. Throws kInvalidArgument naming the option
+  /// and the nearest valid values.
+  virtual ResolvedRequest resolve(const GenerateRequest& request) const = 0;
+  /// Throws what resolve() throws, and kCancelled when `progress` asked to stop.
+  virtual GenerateResult generate(const GenerateRequest& request,
+                                  const ProgressCallback& progress) = 0;
+};
+
+}  // namespace dither

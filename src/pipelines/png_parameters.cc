@@ -1,0 +1,128 @@
+#include "pipelines/png_parameters.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/error.h"
+#include "io/json_config.h"
+#include "io/untrusted_name.h"
+
+namespace dither {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// A seed uses all 64 bits, which JSON readers that keep numbers as doubles would round: as text.
+std::uint64_t parse_seed(const std::string& text, std::string_view path) {
+  std::uint64_t seed = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, failed] = std::from_chars(text.data(), end, seed);
+  if (failed != std::errc{} || stop != end || text.empty()) {
+    throw Error(ErrorCode::kDataLoss,
+                fmt::format("{}: 'seed' must be an integer of 64 bits, is {}", path, quote(text)));
+  }
+  return seed;
+}
+
+template <typename T>
+T known(std::optional<T> value, std::string_view path, std::string_view key,
+        std::string_view name) {
+  if (value) return *value;
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("{}: {} {} is not known to this version", path, key, quote(name)));
+}
+
+ResolvedRequest parse_request(const JsonConfig& json) {
+  return {.prompt = json.get<std::string>("prompt"),
+          .negative_prompt = json.get<std::string>("negative_prompt"),
+          .width = json.get<int>("width"),
+          .height = json.get<int>("height"),
+          .num_inference_steps = json.get<int>("num_inference_steps"),
+          .guidance_scale = json.get<double>("guidance_scale"),
+          .true_cfg_scale = json.get<double>("true_cfg_scale"),
+          .max_sequence_length = json.get<int>("max_sequence_length")};
+}
+
+}  // namespace
+
+std::string to_json(const PictureParameters& parameters) {
+  const ResolvedRequest& request = parameters.request;
+  Json json = {{"dither_version", parameters.dither_version}, {"model", parameters.model}};
+  if (parameters.model_path) json["model_path"] = *parameters.model_path;
+  if (!parameters.component_paths.empty()) json["component_paths"] = parameters.component_paths;
+  json["pipeline"] = parameters.pipeline_class;
+  json["fingerprint"] = parameters.fingerprint;
+  json["dtype"] = dtype_name(parameters.dtype);
+  json["device"] = parameters.device;
+  json["noise"] = noise_source_name(parameters.noise);
+  json["seed"] = std::to_string(parameters.seed);
+  json["prompt"] = request.prompt;
+  json["negative_prompt"] = request.negative_prompt;
+  json["width"] = request.width;
+  json["height"] = request.height;
+  json["num_inference_steps"] = request.num_inference_steps;
+  json["guidance_scale"] = request.guidance_scale;
+  json["true_cfg_scale"] = request.true_cfg_scale;
+  json["max_sequence_length"] = request.max_sequence_length;
+  // A path need not be UTF-8; JSON and PNG text must.
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+PictureParameters parse_picture_parameters(std::string_view json, std::string_view path) {
+  const JsonConfig document = JsonConfig::parse(json, std::string(path));
+  PictureParameters parameters;
+  parameters.dither_version = document.get<std::string>("dither_version");
+  parameters.model = document.get<std::string>("model");
+  parameters.model_path = document.find<std::string>("model_path");
+  if (const auto paths = document.find<JsonConfig>("component_paths")) {
+    for (const std::string& name : paths->keys()) {
+      parameters.component_paths.emplace(name, paths->get<std::string>(name));
+    }
+  }
+  parameters.pipeline_class = document.get<std::string>("pipeline");
+  parameters.fingerprint = document.get<std::string>("fingerprint");
+  const auto dtype = document.get<std::string>("dtype");
+  parameters.dtype = known(parse_dtype(dtype), path, "dtype", dtype);
+  parameters.device = document.get<std::string>("device");
+  const auto noise = document.get<std::string>("noise");
+  parameters.noise = known(parse_noise_source(noise), path, "noise", noise);
+  parameters.seed = parse_seed(document.get<std::string>("seed"), path);
+  parameters.request = parse_request(document);
+  return parameters;
+}
+
+std::string describe(const PictureParameters& parameters) {
+  const ResolvedRequest& request = parameters.request;
+  std::string text = request.prompt + "\n";
+  if (!request.negative_prompt.empty()) {
+    text += "Negative prompt: " + request.negative_prompt + "\n";
+  }
+  text += fmt::format("Steps: {}, Sampler: Euler, Guidance: {}, ", request.num_inference_steps,
+                      request.guidance_scale);
+  if (request.true_cfg_scale != 1) text += fmt::format("CFG scale: {}, ", request.true_cfg_scale);
+  text += fmt::format("Seed: {}, Size: {}x{}, Model: {}, Model hash: {}, Version: dither {}",
+                      parameters.seed, request.width, request.height, parameters.model,
+                      parameters.fingerprint, parameters.dither_version);
+  return text;
+}
+
+GenerateRequest to_request(const PictureParameters& parameters) {
+  const ResolvedRequest& resolved = parameters.request;
+  GenerateRequest request;
+  request.prompt = resolved.prompt;
+  if (resolved.true_cfg_scale != 1) request.negative_prompt = resolved.negative_prompt;
+  request.width = resolved.width;
+  request.height = resolved.height;
+  request.num_inference_steps = resolved.num_inference_steps;
+  request.guidance_scale = resolved.guidance_scale;
+  request.true_cfg_scale = resolved.true_cfg_scale;
+  request.max_sequence_length = resolved.max_sequence_length;
+  request.seed = parameters.seed;
+  request.noise = parameters.noise;
+  return request;
+}
+
+}  // namespace dither

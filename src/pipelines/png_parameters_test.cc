@@ -1,0 +1,104 @@
+#include "pipelines/png_parameters.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "base/test_util.h"
+
+namespace dither {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Values;
+
+PictureParameters full() {
+  return {.dither_version = "0.1.0",
+          .model = "emoji-flux",
+          .model_path = "models/emoji-flux",
+          .component_paths = {{"transformer", "elsewhere/transformer"}},
+          .pipeline_class = "FluxPipeline",
+          .fingerprint = "0123456789abcdef",
+          .dtype = DType::kF32,
+          .device = "cpu",
+          .noise = NoiseSource::kTorchCuda,
+          .seed = std::numeric_limits<std::uint64_t>::max(),
+          .request = {.prompt = "\"quoted\" \xF0\x9F\x8D\x8E\n",
+                      .negative_prompt = "blurry",
+                      .width = 128,
+                      .height = 256,
+                      .num_inference_steps = 20,
+                      .guidance_scale = 0.1,
+                      .true_cfg_scale = 1.0 / 3,
+                      .max_sequence_length = 64}};
+}
+
+TEST(PngParameters, RoundTrip) {
+  EXPECT_EQ(parse_picture_parameters(to_json(full()), "a.png"), full());
+  PictureParameters bare = full();
+  bare.model_path.reset();
+  bare.component_paths.clear();
+  EXPECT_EQ(parse_picture_parameters(to_json(bare), "a.png"), bare);
+}
+
+TEST(PngParameters, PathsNeedNotBeUtf8) {
+  PictureParameters parameters = full();
+  parameters.model_path = "caf\xE9";
+  EXPECT_EQ(parse_picture_parameters(to_json(parameters), "a.png").model_path, "caf\uFFFD");
+}
+
+TEST(PngParameters, RequestRepeatsThePicture) {
+  const GenerateRequest request = to_request(full());
+  EXPECT_EQ(request.prompt, full().request.prompt);
+  EXPECT_EQ(request.negative_prompt, "blurry");
+  EXPECT_EQ(request.true_cfg_scale, 1.0 / 3);
+  EXPECT_EQ(request.seed, full().seed);
+  EXPECT_EQ(request.noise, NoiseSource::kTorchCuda);
+  EXPECT_EQ(request.num_outputs_per_prompt, 1);
+
+  PictureParameters without_cfg = full();
+  without_cfg.request.negative_prompt.clear();
+  without_cfg.request.true_cfg_scale = 1;
+  EXPECT_FALSE(to_request(without_cfg).negative_prompt.has_value());
+}
+
+TEST(PngParameters, DescriptionReadsLikeOtherPrograms) {
+  EXPECT_THAT(describe(full()), AllOf(HasSubstr("Negative prompt: blurry\n"),
+                                      HasSubstr("Steps: 20, Sampler: Euler, Guidance: 0.1, "),
+                                      HasSubstr("Size: 128x256, Model: emoji-flux, ")));
+}
+
+struct BadJson {
+  const char* key;
+  const char* value;  ///< JSON; empty: removed
+  ErrorCode code;
+};
+
+void PrintTo(const BadJson& bad, std::ostream* out) { *out << bad.key << ' ' << bad.value; }
+
+class BadPngParameters : public ::testing::TestWithParam<BadJson> {};
+
+TEST_P(BadPngParameters, AreRefused) {
+  auto json = nlohmann::json::parse(to_json(full()));
+  json.erase(GetParam().key);
+  if (*GetParam().value != '\0') json[GetParam().key] = nlohmann::json::parse(GetParam().value);
+  const Error error = error_of([&] { parse_picture_parameters(json.dump(), "a.png"); });
+  EXPECT_EQ(error.code(), GetParam().code);
+  EXPECT_THAT(error.what(), AllOf(HasSubstr("a.png"), HasSubstr(GetParam().key)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, BadPngParameters,
+                         Values(BadJson{"seed", "\"\"", ErrorCode::kDataLoss},
+                                BadJson{"seed", "\"-1\"", ErrorCode::kDataLoss},
+                                BadJson{"seed", "\"18446744073709551616\"", ErrorCode::kDataLoss},
+                                BadJson{"seed", "7", ErrorCode::kDataLoss},
+                                BadJson{"width", "\"wide\"", ErrorCode::kDataLoss},
+                                BadJson{"prompt", "", ErrorCode::kDataLoss},
+                                BadJson{"dtype", "\"F128\"", ErrorCode::kUnsupported},
+                                BadJson{"noise", "\"dice\"", ErrorCode::kUnsupported}));
+
+}  // namespace
+}  // namespace dither

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "media/image.h"
+#include "tensor/tensor.h"
+
+namespace dither {
+
+/// How far a candidate c is from a reference r, over all elements. Sums are kept in float64.
+struct Similarity {
+  double cosine = 1;   ///< r.c / (|r| |c|); 1 when both norms are 0, 0 when one is
+  double mae = 0;      ///< mean |c - r|
+  double mse = 0;      ///< mean (c - r)^2
+  double rmse = 0;     ///< sqrt(mse)
+  double max_abs = 0;  ///< max |c - r|
+  double l2 = 0;       ///< |c - r|
+};
+
+/// Throws kInvalidArgument when the spans differ in length or are empty.
+Similarity compare_values(std::span<const float> reference, std::span<const float> candidate);
+
+/// Latents after one denoising step.
+struct StepSimilarity {
+  std::int64_t step = 0;  ///< 0-based
+  std::optional<double> reference_timestep;
+  std::optional<double> candidate_timestep;
+  Similarity similarity;
+};
+
+/// What is compared step by step: latents [B, steps, ...] and timesteps [steps], or absent. f32 in
+/// host memory.
+struct LatentSteps {
+  Tensor latents;
+  Tensor timesteps;
+};
+
+/// One entry per step. Throws kInvalidArgument, naming both shapes, when they differ.
+std::vector<StepSimilarity> compare_steps(const LatentSteps& reference,
+                                          const LatentSteps& candidate);
+
+/// Similarity of 8-bit pixels, taken as numbers from 0 to 255.
+struct PictureSimilarity {
+  Similarity pixels;
+  double psnr_db = 0;  ///< 20 log10(255) - 10 log10(mse); infinite for equal pictures
+};
+
+double psnr_db(double mse);
+
+/// Throws kInvalidArgument, naming both sizes, when they differ.
+PictureSimilarity compare_pictures(const Image& reference, const Image& candidate);
+
+/// |candidate - reference| * gain per sample, saturated: what eyes would miss.
+Image amplified_difference(const Image& reference, const Image& candidate, int gain);
+
+}  // namespace dither

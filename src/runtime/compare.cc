@@ -1,0 +1,182 @@
+#include "runtime/compare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+#include "base/process_memory.h"
+#include "pipelines/trajectory_file.h"
+#include "runtime/layer_comparison.h"
+
+namespace dither {
+namespace {
+
+constexpr const char* kComponent = "transformer";
+
+const ComponentAttestation& transformer_of(const Pipeline& pipeline) {
+  const auto components = pipeline.attestation();
+  const auto found = std::ranges::find(components, kComponent, &ComponentAttestation::component);
+  if (found == components.end()) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("{} has no {} to compare", pipeline.class_name(), kComponent));
+  }
+  return *found;
+}
+
+std::vector<std::pair<std::string, std::string>> describe(const LoadOptions& load, DType dtype) {
+  std::vector<std::pair<std::string, std::string>> options = {
+      {"model_path", load.model_path.string()}, {"dtype", std::string(dtype_name(dtype))}};
+  for (const auto& [component, path] : load.component_paths) {
+    options.emplace_back(component + "_path", path.string());
+  }
+  const WeightOverrides& transformer = load.weights.transformer;
+  if (transformer.weights) {
+    options.emplace_back("transformer_weights_path", transformer.weights->string());
+  }
+  if (transformer.modelopt_backbone) {
+    options.emplace_back("modelopt_backbone", transformer.modelopt_backbone->string());
+  }
+  return options;
+}
+
+std::vector<LayerPrecisionRow> precision_rows(const Pipeline& pipeline) {
+  std::vector<LayerPrecisionRow> rows;
+  for (const ComponentAttestation& component : pipeline.attestation()) {
+    for (const LayerAttestation& layer : component.layers) {
+      rows.push_back({.component = component.component,
+                      .layer = layer.executed.name,
+                      .stored = std::string(dtype_name(layer.plan.stored)),
+                      .executed = executed_name(layer.executed),
+                      .kernel = layer.executed.kernel,
+                      .scale_source = layer.plan.scale_source,
+                      .fallback = layer.plan.fallback});
+    }
+  }
+  return rows;
+}
+
+/// A side that has drawn. The pipeline stays loaded until this goes.
+struct Drawn {
+  LoadedPipeline loaded;
+  ComparedSide side;
+  ResolvedRequest request;
+  Trajectory trajectory;
+};
+
+Drawn draw(const CompareOptions& options, const LoadOptions& load,
+           const ProgressCallback& progress) {
+  Drawn drawn;
+  drawn.loaded = load_pipeline(load);
+  Pipeline& pipeline = *drawn.loaded.pipeline;
+  drawn.side.options = describe(load, pipeline.dtype());
+  for (const ComponentAttestation& component : pipeline.attestation()) {
+    drawn.side.precision_summary.push_back(summarize(component));
+  }
+  GenerateRequest request = options.request;
+  request.record_trajectory = true;
+  for (int i = 0; i < options.warmup_runs; ++i) pipeline.generate(request, progress);
+  constexpr double kMiB = 1024.0 * 1024.0;
+  for (int i = 0; i < options.measure_runs; ++i) {
+    reset_peak_memory();
+    GenerateResult result = pipeline.generate(request, progress);
+    drawn.side.generation_time_s.push_back(result.total_duration_ms * 1e-3);
+    drawn.side.total_duration_ms.push_back(result.total_duration_ms);
+    drawn.side.peak_memory_mb.push_back(static_cast<double>(process_memory().peak_resident_bytes) /
+                                        kMiB);
+    drawn.request = std::move(result.request);
+    drawn.side.picture = std::move(result.images.front().image);
+    drawn.trajectory = std::move(*result.images.front().trajectory);
+  }
+  // A single step is enough to see every layer, and too little to disturb what was measured.
+  LinearCollector linears(layer_rows(transformer_of(pipeline)));
+  drawn.loaded.backend->set_linear_probe(&linears);
+  request.num_inference_steps = 1;
+  pipeline.generate(request, nullptr);
+  drawn.loaded.backend->set_linear_probe(nullptr);
+  drawn.side.transformer_weight_bytes = linears.resident_bytes();
+  return drawn;
+}
+
+std::vector<LayerError> compare_layers(const CompareOptions& options, Drawn& candidate,
+                                       const ProgressCallback& progress) {
+  std::set<int> steps;
+  for (const int step : options.layer_steps) {
+    const auto count = static_cast<std::size_t>(candidate.request.num_inference_steps);
+    steps.insert(static_cast<int>(select_step(step, count)));
+  }
+  if (steps.empty()) return {};
+
+  const LoadedPipeline reference = load_pipeline(options.reference);
+  LinearCollector linears(layer_rows(transformer_of(*reference.pipeline)));
+  reference.backend->set_linear_probe(&linears);
+  GenerateRequest request = options.request;
+  request.num_inference_steps = 1;
+  reference.pipeline->generate(request, nullptr);
+  reference.backend->set_linear_probe(nullptr);
+
+  LayerComparison layers({*reference.backend, reference.pipeline->dtype(), linears},
+                         layer_rows(transformer_of(*candidate.loaded.pipeline)), steps);
+  candidate.loaded.backend->set_linear_probe(&layers);
+  candidate.loaded.pipeline->generate(options.request, [&](const Progress& done) {
+    layers.set_step(done.step);
+    return !progress || progress(done);
+  });
+  candidate.loaded.backend->set_linear_probe(nullptr);
+  return layers.worst_first();
+}
+
+}  // namespace
+
+Comparison compare_models(const CompareOptions& options, const ProgressCallback& progress) {
+  Drawn reference = draw(options, options.reference, progress);
+  reference.loaded.pipeline.reset();  // the candidate has the memory to itself
+  Drawn candidate = draw(options, options.candidate, progress);
+  const ResolvedRequest& request = reference.request;
+  Comparison comparison{
+      .request = ComparedRequest{.model_path = options.reference.model_path,
+                                 .prompt = request.prompt,
+                                 .seed = options.request.seed,
+                                 .width = request.width,
+                                 .height = request.height,
+                                 .num_inference_steps = request.num_inference_steps,
+                                 .guidance_scale = request.guidance_scale,
+                                 .warmup_runs = options.warmup_runs,
+                                 .measure_runs = options.measure_runs},
+      .reference = std::move(reference.side),
+      .candidate = candidate.side,
+      .trajectory_shape = reference.trajectory.latents.shape(),
+      .steps = compare_steps({reference.trajectory.latents, reference.trajectory.timesteps},
+                             {candidate.trajectory.latents, candidate.trajectory.timesteps}),
+      .selected_step = 0,
+      .frames = {},
+      .layers = {},
+      .precision = precision_rows(*candidate.loaded.pipeline)};
+  comparison.selected_step = select_step(options.step_index, comparison.steps.size());
+  comparison.frames = {compare_pictures(comparison.reference.picture, candidate.side.picture)};
+  comparison.layers = compare_layers(options, candidate, progress);
+  return comparison;
+}
+
+Comparison compare_trajectory_files(const std::filesystem::path& reference,
+                                    const std::filesystem::path& candidate, int step_index) {
+  const Trajectory r = load_trajectory(reference).trajectory;
+  const Trajectory c = load_trajectory(candidate).trajectory;
+  if (r.latents.shape() != c.latents.shape()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("trajectories differ in shape: {} has latents {}, {} has {}",
+                            reference.string(), to_string(r.latents.shape()), candidate.string(),
+                            to_string(c.latents.shape())));
+  }
+  Comparison comparison;
+  comparison.reference.options = {{"trajectory", reference.string()}};
+  comparison.candidate.options = {{"trajectory", candidate.string()}};
+  comparison.trajectory_shape = r.latents.shape();
+  comparison.steps = compare_steps({r.latents, r.timesteps}, {c.latents, c.timesteps});
+  comparison.selected_step = select_step(step_index, comparison.steps.size());
+  return comparison;
+}
+
+}  // namespace dither

@@ -1,0 +1,40 @@
+#include "runtime/flop_counter.h"
+
+namespace dither {
+
+std::shared_ptr<Storage> FlopCounter::adopt(std::shared_ptr<Storage> storage) {
+  std::byte* const data = storage->data();
+  const std::size_t bytes = storage->bytes();
+  return std::make_shared<Storage>(data, bytes, this, std::move(storage));
+}
+
+std::shared_ptr<Storage> FlopCounter::allocate(std::size_t bytes) {
+  return adopt(inner_->allocate(bytes));
+}
+
+Tensor FlopCounter::upload(const Tensor& host, DType dtype) {
+  const Tensor uploaded = inner_->upload(host, dtype);
+  const std::shared_ptr<Storage>& storage = uploaded.storage();
+  return Tensor::view(adopt(storage), uploaded.raw() - storage->data(), uploaded.shape(),
+                      uploaded.dtype());
+}
+
+void FlopCounter::linear(const Tensor& x, const ops::PreparedLinear& weights,
+                         const ops::LinearEpilogue& epilogue, const Tensor& y) {
+  flops_ += 2 * x.elements() * weights.out_features();
+  inner_->linear(x, weights, epilogue, y);
+}
+
+void FlopCounter::attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
+                            const Tensor& y) {
+  flops_ += 4 * in.q.elements() * in.k.dim(1);
+  inner_->attention(in, options, y);
+}
+
+void FlopCounter::conv2d(const Tensor& x, const ops::PreparedConv2d& weights,
+                         const Tensor& residual, const Tensor& y) {
+  flops_ += 2 * y.elements() * weights.kernel_h() * weights.kernel_w() * weights.in_channels();
+  inner_->conv2d(x, weights, residual, y);
+}
+
+}  // namespace dither

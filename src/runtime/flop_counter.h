@@ -1,0 +1,91 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "ops/backend.h"
+
+namespace dither {
+
+/// Another backend that also counts the floating-point operations of its matrix products, whatever
+/// the model: 2 M N K for a linear layer, 4 B H Lq Lk D for an attention (both products, masked
+/// positions included), 2 B H W Cout kh kw Cin for a convolution. Element-wise work is left out, as
+/// usual for a share of peak.
+class FlopCounter final : public ops::Backend {
+ public:
+  explicit FlopCounter(std::unique_ptr<ops::Backend> inner) : inner_(std::move(inner)) {}
+
+  /// Since the start.
+  std::int64_t flops() const { return flops_; }
+
+  std::string_view name() const override { return inner_->name(); }
+  std::shared_ptr<Storage> allocate(std::size_t bytes) override;
+  Tensor upload(const Tensor& host, DType dtype) override;
+  Tensor download(const Tensor& tensor) override { return inner_->download(tensor); }
+  void copy(const Tensor& from, const Tensor& to) override { inner_->copy(from, to); }
+  void synchronize() override { inner_->synchronize(); }
+  ops::MemoryStats memory() const override { return inner_->memory(); }
+  std::unique_ptr<ops::PreparedLinear> prepare_linear(std::span<const ops::LinearShard> shards,
+                                                      DType dtype) override {
+    return inner_->prepare_linear(shards, dtype);
+  }
+  std::unique_ptr<ops::PreparedConv2d> prepare_conv2d(const ops::Conv2dWeights& weights,
+                                                      DType dtype) override {
+    return inner_->prepare_conv2d(weights, dtype);
+  }
+
+  void linear(const Tensor& x, const ops::PreparedLinear& weights,
+              const ops::LinearEpilogue& epilogue, const Tensor& y) override;
+  void attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
+                 const Tensor& y) override;
+  void conv2d(const Tensor& x, const ops::PreparedConv2d& weights, const Tensor& residual,
+              const Tensor& y) override;
+
+  void layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps,
+                  const Tensor& y) override {
+    inner_->layer_norm(x, weight, bias, eps, y);
+  }
+  void layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, float eps,
+                           const Tensor& y) override {
+    inner_->layer_norm_modulate(x, shift, scale, eps, y);
+  }
+  void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) override {
+    inner_->rms_norm(x, weight, eps, y);
+  }
+  void group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias, float eps,
+                  ops::Activation activation, const Tensor& y) override {
+    inner_->group_norm(x, groups, weight, bias, eps, activation, y);
+  }
+  void norm_rope_heads(std::span<const ops::PackedQkv> streams, const ops::Rope& rope, float eps,
+                       const ops::AttentionOperands& out) override {
+    inner_->norm_rope_heads(streams, rope, eps, out);
+  }
+  void upsample_nearest2x(const Tensor& x, const Tensor& y) override {
+    inner_->upsample_nearest2x(x, y);
+  }
+  void embedding(const Tensor& table, const Tensor& ids, const Tensor& y) override {
+    inner_->embedding(table, ids, y);
+  }
+  void activate(const Tensor& x, ops::Activation activation, const Tensor& y) override {
+    inner_->activate(x, activation, y);
+  }
+  void gated_activation(const Tensor& x, ops::Activation activation, const Tensor& y) override {
+    inner_->gated_activation(x, activation, y);
+  }
+  void add(const Tensor& a, const Tensor& b, const Tensor& y) override { inner_->add(a, b, y); }
+  void add_scaled(const Tensor& x, const Tensor& v, float factor, const Tensor& y) override {
+    inner_->add_scaled(x, v, factor, y);
+  }
+  void affine(const Tensor& x, float factor, float offset, const Tensor& y) override {
+    inner_->affine(x, factor, offset, y);
+  }
+
+ private:
+  /// The same memory as a tensor of this device: ops look the backend up in their operands.
+  std::shared_ptr<Storage> adopt(std::shared_ptr<Storage> storage);
+
+  std::unique_ptr<ops::Backend> inner_;
+  std::int64_t flops_ = 0;
+};
+
+}  // namespace dither

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ops/backend.h"
+#include "ops/types.h"
+#include "pipelines/attestation.h"
+#include "report/comparison.h"
+
+namespace dither {
+
+/// Rows [N] of every layer of a component, by name.
+using LayerRows = std::map<std::string, std::int64_t, std::less<>>;
+LayerRows layer_rows(const ComponentAttestation& component);
+
+/// Collects the prepared linear layers of a component while it runs.
+class LinearCollector final : public ops::LinearProbe {
+ public:
+  explicit LinearCollector(LayerRows layers) : layers_(std::move(layers)) {}
+
+  void on_linear(const ops::PreparedLinear& weights, const Tensor& x,
+                 const ops::LinearEpilogue& epilogue, const Tensor& y) override;
+
+  /// By the name of their first shard; they live as long as the pipeline that ran.
+  const std::map<std::string, const ops::PreparedLinear*, std::less<>>& found() const {
+    return found_;
+  }
+  /// Memory of all layers found.
+  std::uint64_t resident_bytes() const;
+
+ private:
+  LayerRows layers_;
+  std::map<std::string, const ops::PreparedLinear*, std::less<>> found_;
+};
+
+/// Holds the output of the candidate's layers against that of the reference's layers of the same
+/// name. Both compute x W^T + b with the candidate's own input x, so that an error shows the layer
+/// that makes it and not the layers before. Layers that are executed alike are left out.
+class LayerComparison final : public ops::LinearProbe {
+ public:
+  struct Reference {
+    ops::Backend& backend;
+    DType dtype;  ///< of its activations
+    const LinearCollector& linears;
+  };
+  /// `steps`: 0-based, at which to compare. `rows` of the component's layers.
+  LayerComparison(const Reference& reference, LayerRows rows, std::set<int> steps)
+      : reference_(reference), rows_(std::move(rows)), steps_(std::move(steps)) {}
+
+  void on_linear(const ops::PreparedLinear& weights, const Tensor& x,
+                 const ops::LinearEpilogue& epilogue, const Tensor& y) override;
+
+  /// The denoising step that begins.
+  void set_step(int step) { step_ = step; }
+  /// The largest relative error first.
+  std::vector<LayerError> worst_first() const;
+
+ private:
+  void add(std::span<const ops::LinearPrecision> reference,
+           std::span<const ops::LinearPrecision> candidate, const Tensor& r, const Tensor& c);
+
+  Reference reference_;
+  LayerRows rows_;
+  std::set<int> steps_;
+  int step_ = 0;
+  std::set<std::pair<std::string, int>> seen_;  ///< of two guidance branches the first counts
+  std::vector<LayerError> errors_;
+};
+
+}  // namespace dither

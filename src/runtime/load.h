@@ -1,0 +1,44 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "ops/backend.h"
+#include "pipelines/pipeline.h"
+
+namespace dither {
+
+enum class DeviceChoice : std::uint8_t { kAuto, kCpu, kCuda };
+
+struct LoadOptions {
+  std::filesystem::path model_path = {};  ///< a diffusers model folder
+  /// Component folders that replace the model's own: "transformer" -> path.
+  std::map<std::string, std::filesystem::path> component_paths = {};
+  /// Dtype of weights and activations; by default the transformer checkpoint's own (bfloat16).
+  std::optional<DType> dtype = {};
+  WeightOptions weights = {};
+  DeviceChoice device = DeviceChoice::kAuto;
+  int threads = 0;  ///< CPU backend: 0 takes what the process may use
+};
+
+/// A pipeline with the backend it runs on, which outlives it.
+struct LoadedPipeline {
+  std::unique_ptr<ops::Backend> backend;
+  std::unique_ptr<Pipeline> pipeline;
+};
+
+/// The backend for a choice of device; kAuto takes CUDA when this build has it and it works, else
+/// the CPU. Throws kUnsupported or kDevice when CUDA was asked for and is not to be had.
+std::unique_ptr<ops::Backend> make_backend(DeviceChoice device, int threads = 0);
+
+/// Opens a model folder, checks all of its headers against the models' tensor tables and loads the
+/// weights. Throws kNotFound, kDataLoss or kUnsupported, naming file and tensor.
+LoadedPipeline load_pipeline(const LoadOptions& options);
+
+/// The same on a given backend; `device` and `threads` of the options are not looked at.
+LoadedPipeline load_pipeline(const LoadOptions& options, std::unique_ptr<ops::Backend> backend);
+
+}  // namespace dither

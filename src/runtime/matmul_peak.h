@@ -1,0 +1,13 @@
+#pragma once
+
+#include "ops/backend.h"
+#include "tensor/dtype.h"
+
+namespace dither {
+
+/// The rate of large matrix products (m = n = k = 2048) on a backend, in GFLOP/s: the best of
+/// several within about half a second. What a model's step can be held against.
+/// `dtype` is that of activations, kF32 or kBF16. Throws what the backend throws.
+double measure_matmul_peak(ops::Backend& backend, DType dtype);
+
+}  // namespace dither

@@ -1,0 +1,44 @@
+#include "runtime/registry.h"
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+#include "base/error.h"
+#include "io/untrusted_name.h"
+#include "pipelines/flux1/flux1_pipeline.h"
+
+namespace dither {
+namespace {
+
+template <typename T>
+std::unique_ptr<Pipeline> load(const ModelFolder& folder, ops::Backend& backend,
+                               std::optional<DType> dtype, const WeightOptions& weights) {
+  return std::make_unique<T>(folder, backend, dtype, weights);
+}
+
+struct Family {
+  std::string_view class_name;  ///< model_index.json's "_class_name"
+  PipelineLoader load;
+};
+
+/// A new family is a row here.
+constexpr Family kFamilies[] = {
+    {"FluxPipeline", load<Flux1Pipeline>},
+};
+
+}  // namespace
+
+PipelineLoader find_pipeline(const ModelFolder& folder) {
+  std::string known;
+  for (const Family& family : kFamilies) {
+    if (family.class_name == folder.index().class_name) return family.load;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", family.class_name);
+  }
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("{}: pipeline class {} is not supported; these are: {}",
+                          (folder.path() / "model_index.json").string(),
+                          quote(folder.index().class_name), known));
+}
+
+}  // namespace dither

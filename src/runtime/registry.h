@@ -1,0 +1,24 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "io/model_folder.h"
+#include "ops/backend.h"
+#include "pipelines/pipeline.h"
+
+namespace dither {
+
+/// Loads a pipeline from its folder on a backend that outlives it; `dtype` absent: the
+/// checkpoint's.
+using PipelineLoader = std::unique_ptr<Pipeline> (*)(const ModelFolder& folder,
+                                                     ops::Backend& backend,
+                                                     std::optional<DType> dtype,
+                                                     const WeightOptions& weights);
+
+/// The loader for the class that model_index.json names. Throws kUnsupported, naming the folder,
+/// the class and the classes that there are.
+PipelineLoader find_pipeline(const ModelFolder& folder);
+
+}  // namespace dither
