@@ -15,6 +15,30 @@ namespace {
 /// Deflate cannot expand more than this (RFC 1951: 258 bytes for 2 bits).
 constexpr std::uint64_t kMaxDeflateRatio = 1032;
 
+/// The chunks lie back to back: big-endian u32 length, type, data, u32 checksum (PNG 3rd ed., 5.3).
+/// libpng allocates a chunk's length before it reads it, and takes its own limit on that for a
+/// warning, so a length that lies costs up to 2 GiB. Throws kDataLoss on a chunk that ends after
+/// the file.
+void check_chunk_lengths(std::span<const std::byte> file, std::string_view name) {
+  constexpr std::size_t kSignatureBytes = 8;
+  constexpr std::size_t kFrameBytes = 12;  // length, type, checksum
+  std::size_t begin = kSignatureBytes;
+  while (begin < file.size() && file.size() - begin >= kFrameBytes) {
+    std::uint64_t length = 0;
+    for (const std::byte byte : file.subspan(begin, 4)) {
+      length = length << 8U | std::to_integer<std::uint64_t>(byte);
+    }
+    const std::size_t rest = file.size() - begin - kFrameBytes;
+    if (length > rest) {
+      throw Error(ErrorCode::kDataLoss,
+                  fmt::format("{}: not a valid PNG: the chunk at byte {} claims {} bytes of data, "
+                              "the file has {}",
+                              name, begin, length, rest));
+    }
+    begin += kFrameBytes + length;
+  }
+}
+
 class PngReader {
  public:
   explicit PngReader(std::span<const std::byte> file)
@@ -28,8 +52,9 @@ class PngReader {
     }
     png_set_read_fn(png_, &rest_, take);
     png_set_user_limits(png_, kMaxPngExtent, kMaxPngExtent);
-    png_set_chunk_malloc_max(png_, png_alloc_size_t{16} << 20);
-    png_set_chunk_cache_max(png_, 256);
+    // Compressed texts: together they expand to 64 x 4 MiB at most.
+    png_set_chunk_malloc_max(png_, png_alloc_size_t{4} << 20);
+    png_set_chunk_cache_max(png_, 64);
   }
   ~PngReader() { png_destroy_read_struct(&png_, &info_, nullptr); }
   PngReader(const PngReader&) = delete;
@@ -118,6 +143,7 @@ std::string latin1_to_utf8(std::string_view text) {
 }  // namespace
 
 Image decode_png(std::span<const std::byte> file, std::string_view name) {
+  check_chunk_lengths(file, name);
   PngReader reader(file);
   require(reader.read_header(), reader, name);
   // Before any memory is taken for pixels: could so few bytes hold them at all?
@@ -142,6 +168,7 @@ Image read_png(const std::filesystem::path& path) {
 }
 
 PngText decode_png_text(std::span<const std::byte> file, std::string_view name) {
+  check_chunk_lengths(file, name);
   PngReader reader(file);
   require(reader.read_header(), reader, name);
   PngText result;

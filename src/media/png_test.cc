@@ -129,6 +129,15 @@ TEST(Png, RefusesTruncationAtEveryByte) {
   }
 }
 
+TEST(Png, RefusesAChunkLongerThanTheFile) {
+  for (const auto read : {+[](const std::filesystem::path& path) { read_png(path); },
+                          +[](const std::filesystem::path& path) { read_png_text(path); }}) {
+    const Error error = error_of([&] { read(seed("lying_length.png")); });
+    EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
+    EXPECT_THAT(error.what(), HasSubstr("the chunk at byte 33 claims 2064449552 bytes of data"));
+  }
+}
+
 TEST(Png, RefusesAPictureThatTheFileCannotHold) {
   // IHDR of 16384 x 16384 pixels, correct checksum, then a valid but far too short file.
   auto file = encode_png(solid_image(kMaxPngExtent, 1, 0));

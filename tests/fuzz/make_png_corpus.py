@@ -63,6 +63,8 @@ def main():
     write("grey16.png", 16, GREY, image(lambda x, y: bytes([60 * x, 60 * x])))
     write("grey_alpha.png", 8, GREY_ALPHA, image(lambda x, y: bytes([60 * x, 60 * y])))
     write("grey1.png", 1, GREY, b"".join(b"\0" + packed_bits(y) for y in range(HEIGHT)))
+    # A text that claims 2 GiB: libpng would allocate them before it looks for them.
+    write("lying_length.png", 8, RGB, image(color), b"\x7b\x0d\0\x10" + itxt[4:])
 
 
 if __name__ == "__main__":
