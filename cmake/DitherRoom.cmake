@@ -1,8 +1,10 @@
-# dither_room(<room> [LIBS <third-party targets>...])
+# dither_room(<room> [STUB <source>] [EXCLUDE <source>] [CUDA] [LIBS <third-party targets>...])
 #
 # One static library per room of tools/layers.txt. Sources are found by name: x.cc belongs to the
 # library, x_test.cc, x_bench.cc and x_fuzz.cc become test, benchmark and fuzz programs beside it.
 # A room with a main.cc is a program (dither_cli) beside its library (dither_cli_room).
+# STUB is all there is to the room, whatever else lies there; EXCLUDE leaves one source out; with CUDA,
+# x.cu belongs to the library too.
 # The rooms it may link are read from its line in tools/layers.txt.
 
 set(DITHER_LAYERS_FILE ${PROJECT_SOURCE_DIR}/tools/layers.txt)
@@ -16,7 +18,7 @@ endif()
 add_library(dither_options INTERFACE)
 target_include_directories(dither_options INTERFACE ${PROJECT_SOURCE_DIR}/src
                                                     ${PROJECT_SOURCE_DIR}/include)
-target_compile_options(dither_options INTERFACE ${DITHER_WARNINGS})
+target_compile_options(dither_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${DITHER_WARNINGS}>)
 if(DITHER_SANITIZE)
   target_compile_options(dither_options INTERFACE -fsanitize=${DITHER_SANITIZE}
                                                   -fno-sanitize-recover=all -fno-omit-frame-pointer)
@@ -83,9 +85,13 @@ function(dither_add_fuzzer source library)
 endfunction()
 
 function(dither_room room)
-  cmake_parse_arguments(arg "" "" "LIBS" ${ARGN})
+  cmake_parse_arguments(arg "CUDA" "STUB;EXCLUDE" "LIBS" ${ARGN})
   dither_room_target(${room} target)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  if(arg_STUB)
+    set(sources ${CMAKE_CURRENT_SOURCE_DIR}/${arg_STUB})
+  endif()
+  list(REMOVE_ITEM sources ${CMAKE_CURRENT_SOURCE_DIR}/${arg_EXCLUDE})
   set(tests ${sources})
   set(benches ${sources})
   set(fuzzers ${sources})
@@ -93,6 +99,10 @@ function(dither_room room)
   list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
   list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cc$")
   list(FILTER sources EXCLUDE REGEX "_(test|bench|fuzz)\\.cc$|/main\\.cc$")
+  if(arg_CUDA)
+    file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cu)
+    list(APPEND sources ${kernels})
+  endif()
 
   dither_room_dependencies(${room} rooms)
   set(links)

@@ -39,9 +39,16 @@ Linear::Linear(std::initializer_list<WeightScope> scopes) {
   for (const WeightScope& scope : scopes) shards.push_back(scope.linear_shard());
   unify(shards);
   const WeightScope& first = *scopes.begin();
-  weights_ = first.backend().prepare_linear(shards, first.dtype());
+  backend_ = &first.backend();
+  weights_ = backend_->prepare_linear(shards, first.dtype());
   first.record(*weights_);
   for (const ops::LinearShard& shard : shards) first.release(shard.weight);
+}
+
+std::optional<float> Linear::codes() const {
+  const auto input = weights_->e4m3_input();
+  if (!input || backend_->linear_probe() != nullptr) return std::nullopt;
+  return input->scale;
 }
 
 Conv2d::Conv2d(const WeightScope& scope, int stride, std::array<int, 4> padding) {

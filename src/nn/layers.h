@@ -3,6 +3,7 @@
 #include <array>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "nn/weight_scope.h"
@@ -26,8 +27,13 @@ class Linear {
     return ops::linear(x, *weights_, {.activation = activation});
   }
   const ops::PreparedLinear& weights() const { return *weights_; }
+  /// The scale of the E4M3 codes that this layer takes as its input, where it takes codes: what
+  /// makes its input can make them at once (ops::Output). Absent while a probe watches, which wants
+  /// to see activations.
+  std::optional<float> codes() const;
 
  private:
+  ops::Backend* backend_;
   std::unique_ptr<ops::PreparedLinear> weights_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -20,13 +21,35 @@ struct MemoryStats {
   std::size_t reserved_bytes = 0;   ///< taken from the system: live plus cached for reuse
 };
 
+/// What a backend's kernels can do beyond the least that every backend does.
+struct BackendTraits {
+  /// linear() and attention() write to any row view, not only to contiguous tensors.
+  bool strided_results = false;
+  /// norm_rope_heads() may write q and k over the projections that it reads.
+  bool rotates_in_place = false;
+  /// linear(), layer_norm_modulate() and attention() write E4M3 codes, linear() reads them.
+  bool e4m3_activations = false;
+};
+
+/// Work that can be done again and again: Backend::record().
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  Recording() = default;
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+
+  /// Submits the work once more.
+  virtual void replay() = 0;
+};
+
 /// A device with its kernels. Models never call it: they call the functions of ops/ops.h, which
 /// check every shape and allocate the result, so a kernel can rely on
 ///  - operands on this backend, activations of one dtype (kF32 or kBF16), weights of norms and
 ///    tables of rope in the dtype stated at the op;
 ///  - x and y being row views (tensor.h: unit stride in the last dimension, leading dimensions
 ///    that collapse) unless the op says otherwise; y contiguous and not aliasing an input unless
-///    the op says it may.
+///    traits() or the op say that it may be otherwise.
 /// Arithmetic is float32 inside, with one rounding to y's dtype at the end. The formulas and
 /// shapes stand at the functions of ops/ops.h.
 ///
@@ -37,6 +60,14 @@ class Backend : public Device {
   /// At most one probe watches the linear layers; null removes it. The probe outlives its use.
   void set_linear_probe(LinearProbe* probe) { linear_probe_ = probe; }
   LinearProbe* linear_probe() const { return linear_probe_; }
+
+  virtual BackendTraits traits() const { return {}; }
+
+  /// Work to be repeated: `work` calls ops on tensors that stay where they are and leaves its
+  /// results in such tensors. What it does must not depend on the contents of tensors or on
+  /// anything else that changes between replays: a backend may run the function only for the first
+  /// ones and then submit the same kernels at once. Nothing runs before the first replay().
+  virtual std::unique_ptr<Recording> record(std::function<void()> work);
 
   // Memory and data movement.
 
@@ -67,7 +98,7 @@ class Backend : public Device {
   virtual void layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps,
                           const Tensor& y) = 0;
   virtual void layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale,
-                                   float eps, const Tensor& y) = 0;
+                                   float eps, std::optional<float> e4m3_scale, const Tensor& y) = 0;
   virtual void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) = 0;
   virtual void group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias,
                           float eps, Activation activation, const Tensor& y) = 0;

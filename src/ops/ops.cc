@@ -36,7 +36,12 @@ class Check {
                 fmt::format("{}: {} is {}, expected F32 or BF16", op_, operand, to_string(tensor)));
   }
   void like(std::string_view operand, const Tensor& tensor, const Tensor& other) const {
-    if (tensor.dtype() == other.dtype() && tensor.device() == other.device()) return;
+    like(operand, tensor, other.dtype(), other);
+  }
+  /// The same where `other` holds codes of such activations.
+  void like(std::string_view operand, const Tensor& tensor, DType dtype,
+            const Tensor& other) const {
+    if (tensor.dtype() == dtype && tensor.device() == other.device()) return;
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{}: {} is {}, which differs from {} in dtype or device", op_, operand,
                             to_string(tensor), to_string(other)));
@@ -57,12 +62,57 @@ Tensor like(const Tensor& x, const Shape& shape) {
   return Tensor::empty(shape, x.dtype(), backend_of(x));
 }
 
+/// Where a result of `shape` and `dtype` goes: out's tensor, checked, or a new one.
+Tensor destination(const Check& check, const Output& out, const Shape& shape, DType dtype,
+                   Backend& backend) {
+  if (out.e4m3_scale) {
+    dtype = DType::kF8E4M3;
+    check.that(backend.traits().e4m3_activations,
+               fmt::format("backend {} does not write E4M3 codes", backend.name()));
+  }
+  if (!out.tensor.defined()) return Tensor::empty(shape, dtype, backend);
+  check.shape("out", out.tensor, shape);
+  check.that(out.tensor.dtype() == dtype && out.tensor.device() == &backend,
+             fmt::format("out is {}, expected {} on the operands' device", to_string(out.tensor),
+                         dtype_name(dtype)));
+  return out.tensor;
+}
+
+/// Runs `kernel(y)` with a y that the backend can write to, and brings the result to `out`.
+template <typename Kernel>
+void write_to(const Tensor& out, Backend& backend, const Kernel& kernel) {
+  if (out.contiguous() || (backend.traits().strided_results && is_row_view(out))) {
+    kernel(out);
+    return;
+  }
+  const Tensor y = Tensor::empty(out.shape(), out.dtype(), backend);
+  kernel(y);
+  backend.copy(y, out);
+}
+
 Tensor rows_of(const Tensor& x) { return is_row_view(x) ? x : contiguous(x); }
 
 Shape with_last(const Shape& shape, std::int64_t last) {
   Shape result = shape;
   result[-1] = last;
   return result;
+}
+
+/// The one tensor [1, sum L_s, 3 H D] that these streams are slices of, in their order; undefined
+/// where they are not.
+Tensor joined(std::span<const PackedQkv> streams) {
+  const Tensor& first = streams.front().qkv;
+  std::int64_t tokens = 0;
+  const std::byte* next = first.raw();
+  for (const PackedQkv& stream : streams) {
+    const Tensor& qkv = stream.qkv;
+    const bool follows = qkv.storage() == first.storage() && qkv.raw() == next;
+    if (!follows || !qkv.contiguous() || qkv.dim(0) != 1) return {};
+    tokens += qkv.dim(1);
+    next += qkv.bytes();
+  }
+  return Tensor::view(first.storage(), first.raw() - first.storage()->data(),
+                      {1, tokens, first.dim(2)}, first.dtype());
 }
 
 }  // namespace
@@ -78,25 +128,35 @@ Backend& backend_of(const Tensor& tensor) {
 
 Tensor linear(const Tensor& x, const PreparedLinear& weights, const LinearEpilogue& epilogue) {
   const Check check("linear");
-  check.activation("x", x);
+  DType dtype = x.dtype();
+  if (dtype == DType::kF8E4M3) {
+    const auto codes = weights.e4m3_input();
+    check.that(codes.has_value(), "x is F8_E4M3, but these weights do not take codes");
+    dtype = codes->activations;
+  } else {
+    check.activation("x", x);
+  }
   check.shape("x", x, with_last(x.shape(), weights.in_features()));
   const Shape shape = with_last(x.shape(), weights.out_features());
   LinearEpilogue prepared = epilogue;
   if (epilogue.gate.defined()) {
     check.rank("x", x, 3);
     check.shape("gate", epilogue.gate, {x.dim(0), weights.out_features()});
-    check.like("gate", epilogue.gate, x);
+    check.like("gate", epilogue.gate, dtype, x);
     prepared.gate = rows_of(epilogue.gate);
   }
   if (epilogue.residual.defined()) {
     check.shape("residual", epilogue.residual, shape);
-    check.like("residual", epilogue.residual, x);
+    check.like("residual", epilogue.residual, dtype, x);
     prepared.residual = rows_of(epilogue.residual);
   }
-  Tensor y = like(x, shape);
   Backend& backend = backend_of(x);
+  Tensor y = destination(check, epilogue.out, shape, dtype, backend);
   const Tensor rows = rows_of(x);
-  if (y.elements() > 0) backend.linear(rows, weights, prepared, y);
+  if (y.elements() > 0) {
+    write_to(y, backend,
+             [&](const Tensor& result) { backend.linear(rows, weights, prepared, result); });
+  }
   if (LinearProbe* probe = backend.linear_probe()) probe->on_linear(weights, rows, prepared, y);
   return y;
 }
@@ -114,7 +174,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, flo
   return y;
 }
 
-Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, float eps) {
+Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, float eps,
+                           const Output& out) {
   const Check check("layer_norm_modulate");
   check.activation("x", x);
   check.rank("x", x, 3);
@@ -122,8 +183,12 @@ Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& s
   check.shape("scale", scale, {x.dim(0), x.dim(2)});
   check.like("shift", shift, x);
   check.like("scale", scale, x);
-  Tensor y = like(x, x.shape());
-  backend_of(x).layer_norm_modulate(rows_of(x), rows_of(shift), rows_of(scale), eps, y);
+  Backend& backend = backend_of(x);
+  Tensor y = destination(check, out, x.shape(), x.dtype(), backend);
+  write_to(y, backend, [&](const Tensor& result) {
+    backend.layer_norm_modulate(rows_of(x), rows_of(shift), rows_of(scale), eps, out.e4m3_scale,
+                                result);
+  });
   return y;
 }
 
@@ -173,9 +238,17 @@ AttentionOperands norm_rope_heads(std::span<const PackedQkv> streams, const Rope
   check.that(rope.cos.dtype() == DType::kF32 && rope.sin.dtype() == DType::kF32 &&
                  rope.cos.contiguous() && rope.sin.contiguous(),
              "rope tables must be contiguous F32");
+  Backend& backend = backend_of(first);
+  const Tensor joint = backend.traits().rotates_in_place ? joined(prepared) : Tensor();
   const Shape shape = {first.dim(0), tokens, heads, head_dim};
-  AttentionOperands out{like(first, shape), like(first, shape), like(first, shape)};
-  backend_of(first).norm_rope_heads(prepared, rope, eps, out);
+  const auto part = [&](std::int64_t index) {
+    const std::int64_t width = heads * head_dim;
+    return joint.defined()
+               ? joint.slice(-1, index * width, (index + 1) * width).unflatten(-1, heads, head_dim)
+               : like(first, shape);
+  };
+  AttentionOperands out{part(0), part(1), part(2)};
+  backend.norm_rope_heads(prepared, rope, eps, out);
   return out;
 }
 
@@ -197,8 +270,10 @@ Tensor attention(const AttentionOperands& in, const AttentionOptions& options) {
     check.that(options.bias.dtype() == DType::kF32 && options.bias.contiguous(),
                "bias must be contiguous F32");
   }
-  Tensor y = like(in.q, {in.q.dim(0), in.q.dim(1), in.q.dim(2) * in.q.dim(3)});
-  backend_of(in.q).attention(in, options, y);
+  Backend& backend = backend_of(in.q);
+  const Shape shape = {in.q.dim(0), in.q.dim(1), in.q.dim(2) * in.q.dim(3)};
+  Tensor y = destination(check, options.out, shape, in.q.dtype(), backend);
+  write_to(y, backend, [&](const Tensor& result) { backend.attention(in, options, result); });
   return y;
 }
 
@@ -287,10 +362,14 @@ Tensor affine(const Tensor& x, float factor, float offset) {
   return y;
 }
 
-Tensor concat(std::initializer_list<Tensor> tensors, int dim) {
+Tensor empty_like(const Tensor& like, const Shape& shape, std::optional<DType> dtype) {
+  return Tensor::empty(shape, dtype.value_or(like.dtype()), backend_of(like));
+}
+
+Tensor concat(std::span<const Tensor> tensors, int dim) {
   const Check check("concat");
-  check.that(tensors.size() > 0, "needs a tensor");
-  const Tensor& first = *tensors.begin();
+  check.that(!tensors.empty(), "needs a tensor");
+  const Tensor& first = tensors.front();
   Shape shape = first.shape();
   shape[dim] = 0;
   for (const Tensor& tensor : tensors) {

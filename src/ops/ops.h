@@ -1,6 +1,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <optional>
 #include <span>
 
 #include "ops/backend.h"
@@ -18,7 +19,8 @@ namespace dither::ops {
 Backend& backend_of(const Tensor& tensor);
 
 /// residual + gate * activation(x W^T + b).  x [..., K] -> [..., N].
-/// gate [B, N] needs x [B, L, K]; residual [..., N].
+/// gate [B, N] needs x [B, L, K]; residual [..., N]. x may hold E4M3 codes where
+/// weights.e4m3_input() says so.
 Tensor linear(const Tensor& x, const PreparedLinear& weights, const LinearEpilogue& epilogue = {});
 
 /// (x - mean) / sqrt(var + eps) * weight + bias over the last dimension.  x [..., D]; weight and
@@ -26,8 +28,9 @@ Tensor linear(const Tensor& x, const PreparedLinear& weights, const LinearEpilog
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps);
 
 /// (1 + scale) * LayerNorm(x) + shift, LayerNorm without weights: AdaLN of DiT (Peebles & Xie
-/// 2023).  x [B, L, D], shift and scale [B, D] -> [B, L, D].
-Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, float eps);
+/// 2023).  x [B, L, D], shift and scale [B, D] -> [B, L, D], or its E4M3 codes.
+Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, float eps,
+                           const Output& out = {});
 
 /// x * rsqrt(mean(x^2) + eps) * weight over the last dimension (Zhang & Sennrich 2019).
 /// x [..., D], weight [D] in x's dtype.
@@ -42,12 +45,13 @@ Tensor group_norm(const Tensor& x, int groups, const Tensor& weight, const Tenso
 /// stream), rotates them and joins the streams along L in the given order:
 ///   q_{2i}' = q_{2i} cos_i - q_{2i+1} sin_i,  q_{2i+1}' = q_{2i+1} cos_i + q_{2i} sin_i.
 /// Streams [B, L_s, 3 H D] (strided rows allowed), rope [sum L_s, D/2] -> q, k, v
-/// [B, sum L_s, H, D].
+/// [B, sum L_s, H, D]. The projections are used up: where the streams lie one after the other in
+/// one tensor, a backend may leave q, k and v in their places there.
 AttentionOperands norm_rope_heads(std::span<const PackedQkv> streams, const Rope& rope,
                                   std::int64_t heads, float eps);
 
 /// softmax(scale * q k^T + bias) v.  q [B, Lq, H, D], k and v [B, Lk, H, D] with unit stride in D
-/// -> [B, Lq, H D].
+/// -> [B, Lq, H D], or its E4M3 codes.
 Tensor attention(const AttentionOperands& in, const AttentionOptions& options);
 
 /// Convolution plus bias, plus `residual` where given.  x [B, h, w, C_in] -> [B, h', w', C_out].
@@ -75,8 +79,14 @@ Tensor add_scaled(const Tensor& x, const Tensor& v, float factor);
 /// factor * x + offset.
 Tensor affine(const Tensor& x, float factor, float offset);
 
+/// Uninitialised, on `like`'s backend, in its dtype or another.
+Tensor empty_like(const Tensor& like, const Shape& shape, std::optional<DType> dtype = {});
+
 /// Joins tensors along a dimension; the other extents agree.
-Tensor concat(std::initializer_list<Tensor> tensors, int dim);
+Tensor concat(std::span<const Tensor> tensors, int dim);
+inline Tensor concat(std::initializer_list<Tensor> tensors, int dim) {
+  return concat(std::span(tensors.begin(), tensors.size()), dim);
+}
 
 /// A contiguous copy of any strided view; the tensor itself when it is contiguous already.
 Tensor contiguous(const Tensor& x);

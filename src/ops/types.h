@@ -35,6 +35,23 @@ struct LinearShard {
   std::optional<float> input_scale = std::nullopt;
 };
 
+/// Where a kernel writes its result, and as what.
+struct Output {
+  /// A row view of the result's shape; absent: a new contiguous tensor. Its dtype is the result's,
+  /// or kF8E4M3 with an e4m3_scale.
+  Tensor tensor = {};
+  /// The result y as codes to_e4m3_saturated(y * (1 / e4m3_scale)), y rounded to the activations'
+  /// dtype first: what a layer with that input_scale would make of it. For backends that multiply
+  /// codes (BackendTraits::e4m3_activations).
+  std::optional<float> e4m3_scale = std::nullopt;
+};
+
+/// The codes that an FP8 layer takes as they are, besides activations.
+struct E4m3Input {
+  float scale = 1;                   ///< the layer's input_scale
+  DType activations = DType::kBF16;  ///< dtype of its result, gate and residual
+};
+
 /// How a backend executes one shard: what the attestation of a run is made of.
 struct LinearPrecision {
   std::string name;               ///< the shard's
@@ -60,6 +77,8 @@ class PreparedLinear {
   std::int64_t out_features() const { return out_features_; }  ///< N, all shards together
   /// Memory that this layer's weights occupy on the device.
   virtual std::size_t resident_bytes() const = 0;
+  /// Present when linear() may be given E4M3 codes made with this scale in place of activations.
+  virtual std::optional<E4m3Input> e4m3_input() const { return std::nullopt; }
   /// One entry per shard, in the order of their rows.
   std::span<const LinearPrecision> precision() const { return precision_; }
 
@@ -74,6 +93,7 @@ struct LinearEpilogue {
   Activation activation = Activation::kNone;
   Tensor gate = {};      ///< [B, N], broadcast over the tokens of a sample; absent: 1
   Tensor residual = {};  ///< like the result; absent: 0
+  Output out = {};
 };
 
 /// Watches linear layers from outside: calibration records what goes in, comparison what comes out.
@@ -157,6 +177,7 @@ struct AttentionOptions {
   float scale = 1.0F;   ///< multiplies q k^T
   bool causal = false;  ///< position i sees positions <= i
   Tensor bias = {};     ///< [H, Lq, Lk] f32 added to the scaled scores, or absent
+  Output out = {};
 };
 
 }  // namespace dither::ops

@@ -1,5 +1,8 @@
 #include "runtime/flop_counter.h"
 
+#include <optional>
+#include <utility>
+
 namespace dither {
 
 std::shared_ptr<Storage> FlopCounter::adopt(std::shared_ptr<Storage> storage) {
@@ -17,6 +20,33 @@ Tensor FlopCounter::upload(const Tensor& host, DType dtype) {
   const std::shared_ptr<Storage>& storage = uploaded.storage();
   return Tensor::view(adopt(storage), uploaded.raw() - storage->data(), uploaded.shape(),
                       uploaded.dtype());
+}
+
+namespace {
+
+/// Counts what a recording does, also where its kernels are submitted without being called.
+class CountedRecording final : public ops::Recording {
+ public:
+  CountedRecording(std::unique_ptr<ops::Recording> inner, std::int64_t& flops)
+      : inner_(std::move(inner)), flops_(flops) {}
+
+  void replay() override {
+    const std::int64_t before = flops_;
+    inner_->replay();
+    if (!per_replay_) per_replay_ = flops_ - before;
+    flops_ = before + *per_replay_;
+  }
+
+ private:
+  std::unique_ptr<ops::Recording> inner_;
+  std::int64_t& flops_;
+  std::optional<std::int64_t> per_replay_;
+};
+
+}  // namespace
+
+std::unique_ptr<ops::Recording> FlopCounter::record(std::function<void()> work) {
+  return std::make_unique<CountedRecording>(inner_->record(std::move(work)), flops_);
 }
 
 void FlopCounter::linear(const Tensor& x, const ops::PreparedLinear& weights,

@@ -19,6 +19,8 @@ class FlopCounter final : public ops::Backend {
   std::int64_t flops() const { return flops_; }
 
   std::string_view name() const override { return inner_->name(); }
+  ops::BackendTraits traits() const override { return inner_->traits(); }
+  std::unique_ptr<ops::Recording> record(std::function<void()> work) override;
   std::shared_ptr<Storage> allocate(std::size_t bytes) override;
   Tensor upload(const Tensor& host, DType dtype) override;
   Tensor download(const Tensor& tensor) override { return inner_->download(tensor); }
@@ -46,8 +48,8 @@ class FlopCounter final : public ops::Backend {
     inner_->layer_norm(x, weight, bias, eps, y);
   }
   void layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, float eps,
-                           const Tensor& y) override {
-    inner_->layer_norm_modulate(x, shift, scale, eps, y);
+                           std::optional<float> e4m3_scale, const Tensor& y) override {
+    inner_->layer_norm_modulate(x, shift, scale, eps, e4m3_scale, y);
   }
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) override {
     inner_->rms_norm(x, weight, eps, y);

@@ -49,7 +49,7 @@ class CpuBackend final : public HostBackend {
   void layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps,
                   const Tensor& y) override;
   void layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, float eps,
-                           const Tensor& y) override;
+                           std::optional<float> /*e4m3_scale*/, const Tensor& y) override;
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) override;
   void group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias, float eps,
                   ops::Activation activation, const Tensor& y) override;
@@ -136,7 +136,8 @@ void CpuBackend::layer_norm(const Tensor& x, const Tensor& weight, const Tensor&
 }
 
 void CpuBackend::layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale,
-                                     float eps, const Tensor& y) {
+                                     float eps, std::optional<float> /*e4m3_scale*/,
+                                     const Tensor& y) {
   const RowView rows = row_view(x);
   const NormArgs args{rows, row_view(y), x.dtype(), eps, row_view(scale), row_view(shift),
                       1,    x.dim(1)};

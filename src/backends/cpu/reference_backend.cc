@@ -172,7 +172,9 @@ void CpuReferenceBackend::layer_norm(const Tensor& x, const Tensor& weight, cons
 }
 
 void CpuReferenceBackend::layer_norm_modulate(const Tensor& x, const Tensor& shift,
-                                              const Tensor& scale, float eps, const Tensor& y) {
+                                              const Tensor& scale, float eps,
+                                              std::optional<float> /*e4m3_scale*/,
+                                              const Tensor& y) {
   const Floats input = to_floats(x);
   const Floats shifts = to_floats(shift);
   const Floats scales = to_floats(scale);

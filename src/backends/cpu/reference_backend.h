@@ -24,7 +24,7 @@ class CpuReferenceBackend final : public HostBackend {
   void layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps,
                   const Tensor& y) override;
   void layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, float eps,
-                           const Tensor& y) override;
+                           std::optional<float> /*e4m3_scale*/, const Tensor& y) override;
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) override;
   void group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias, float eps,
                   ops::Activation activation, const Tensor& y) override;

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cmath>
+#include <optional>
 
 namespace dither::models {
 namespace {
@@ -14,13 +15,15 @@ Modulation modulation_at(const Tensor& vectors, std::int64_t index, std::int64_t
   return {chunk(0), chunk(1), chunk(2)};
 }
 
-Tensor modulate(const Tensor& x, const Modulation& m) {
-  return ops::layer_norm_modulate(x, m.shift, m.scale, kFlux1NormEps);
+/// (1 + scale) LN(x) + shift, in the form in which `reader` takes it.
+Tensor modulate(const Tensor& x, const Modulation& m, const nn::Linear& reader) {
+  return ops::layer_norm_modulate(x, m.shift, m.scale, kFlux1NormEps,
+                                  {.e4m3_scale = reader.codes()});
 }
 
-Tensor attend(const ops::AttentionOperands& qkv) {
+Tensor attend(const ops::AttentionOperands& qkv, const ops::Output& out = {}) {
   const auto head_dim = static_cast<float>(qkv.q.dim(-1));
-  return ops::attention(qkv, {.scale = 1.0F / std::sqrt(head_dim)});
+  return ops::attention(qkv, {.scale = 1.0F / std::sqrt(head_dim), .out = out});
 }
 
 }  // namespace
@@ -35,14 +38,17 @@ FluxStream::FluxStream(const nn::WeightScope& block, const Names& names)
       feed_forward_in_(block / names.feed_forward / "net.0.proj"),
       feed_forward_out_(block / names.feed_forward / "net.2") {}
 
-ops::PackedQkv FluxStream::qkv(const Tensor& x, const Modulation& attention) const {
-  return {to_qkv_(modulate(x, attention)), norm_q_, norm_k_};
+ops::PackedQkv FluxStream::qkv(const Tensor& x, const Modulation& attention,
+                               const Tensor& out) const {
+  return {to_qkv_(modulate(x, attention, to_qkv_), {.out = {.tensor = out}}), norm_q_, norm_k_};
 }
 
 Tensor FluxStream::finish(const Tensor& x, const Tensor& attended, const Modulation& attention,
                           const Modulation& feed_forward) const {
   const Tensor y = to_out_(attended, {.gate = attention.gate, .residual = x});
-  const Tensor hidden = feed_forward_in_(modulate(y, feed_forward), ops::Activation::kGeluTanh);
+  const Tensor hidden = feed_forward_in_(
+      modulate(y, feed_forward, feed_forward_in_),
+      {.activation = ops::Activation::kGeluTanh, .out = {.e4m3_scale = feed_forward_out_.codes()}});
   return feed_forward_out_(hidden, {.gate = feed_forward.gate, .residual = y});
 }
 
@@ -73,12 +79,18 @@ Streams DoubleStreamBlock::operator()(const Streams& x, const Streams& modulatio
   const Modulation text_attention = modulation_at(modulations.text, 0, width);
   const Modulation text_mlp = modulation_at(modulations.text, 1, width);
 
-  const std::array<ops::PackedQkv, 2> joint = {text_.qkv(x.text, text_attention),
-                                               image_.qkv(x.image, image_attention)};
-  const Tensor attended = attend(ops::norm_rope_heads(joint, rope, heads_, kFlux1NormEps));
   const std::int64_t text_tokens = x.text.dim(1);
-  const Tensor text = attended.slice(1, 0, text_tokens);
-  const Tensor image = attended.slice(1, text_tokens, attended.dim(1));
+  const std::int64_t tokens = text_tokens + x.image.dim(1);
+  const auto text_rows = [&](const Tensor& t) { return t.slice(1, 0, text_tokens); };
+  const auto image_rows = [&](const Tensor& t) { return t.slice(1, text_tokens, tokens); };
+  // Side by side, so that the attention can read the projections where they are.
+  const Tensor joint = ops::empty_like(x.image, {x.image.dim(0), tokens, 3 * width});
+  const std::array<ops::PackedQkv, 2> streams = {
+      text_.qkv(x.text, text_attention, text_rows(joint)),
+      image_.qkv(x.image, image_attention, image_rows(joint))};
+  const Tensor attended = attend(ops::norm_rope_heads(streams, rope, heads_, kFlux1NormEps));
+  const Tensor text = text_rows(attended);
+  const Tensor image = image_rows(attended);
   return {.image = image_.finish(x.image, image, image_attention, image_mlp),
           .text = text_.finish(x.text, text, text_attention, text_mlp)};
 }
@@ -95,13 +107,23 @@ SingleStreamBlock::SingleStreamBlock(const nn::WeightScope& scope, const Flux1Co
 Tensor SingleStreamBlock::operator()(const Tensor& x, const Tensor& modulation,
                                      const ops::Rope& rope, std::int64_t first) const {
   const auto rows = [first](const Tensor& t) { return t.slice(1, first, t.dim(1)); };
-  const Modulation m = modulation_at(modulation, 0, x.dim(2));
-  const Tensor y = modulate(x, m);
+  const std::int64_t width = x.dim(2);
+  const Modulation m = modulation_at(modulation, 0, width);
+  const Tensor y = modulate(x, m, to_qkv_);
+  // Both layers saw the same input in calibration; a checkpoint may still give them two scales.
+  const Tensor mlp_in = proj_mlp_.codes() == to_qkv_.codes() ? y : modulate(x, m, proj_mlp_);
   const std::array<ops::PackedQkv, 1> packed = {ops::PackedQkv{to_qkv_(y), norm_q_, norm_k_}};
   const auto [q, k, v] = ops::norm_rope_heads(packed, rope, heads_, kFlux1NormEps);
-  const Tensor attended = attend({rows(q), k, v});
-  const Tensor mlp = proj_mlp_(rows(y), ops::Activation::kGeluTanh);
-  return proj_out_(ops::concat({attended, mlp}, -1), {.gate = m.gate, .residual = rows(x)});
+
+  // [attended, mlp], each written in its place.
+  const std::optional<float> codes = proj_out_.codes();
+  const std::int64_t inner = proj_out_.weights().in_features();
+  const Shape shape = {x.dim(0), x.dim(1) - first, inner};
+  const Tensor joint = ops::empty_like(x, shape, codes ? DType::kF8E4M3 : x.dtype());
+  attend({rows(q), k, v}, {.tensor = joint.slice(-1, 0, width), .e4m3_scale = codes});
+  proj_mlp_(rows(mlp_in), {.activation = ops::Activation::kGeluTanh,
+                           .out = {.tensor = joint.slice(-1, width, inner), .e4m3_scale = codes}});
+  return proj_out_(joint, {.gate = m.gate, .residual = rows(x)});
 }
 
 }  // namespace dither::models

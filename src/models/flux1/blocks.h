@@ -36,8 +36,9 @@ class FluxStream {
   /// the feed-forward layer.
   Tensor modulations(const Tensor& silu_temb) const { return modulation_(silu_temb); }
 
-  /// Projections of (1 + scale) LN(x) + shift, with the norms that belong to them.
-  ops::PackedQkv qkv(const Tensor& x, const Modulation& attention) const;
+  /// Projections of (1 + scale) LN(x) + shift, written to `out` [B, L_s, 3 D], with the norms that
+  /// belong to them.
+  ops::PackedQkv qkv(const Tensor& x, const Modulation& attention, const Tensor& out) const;
 
   /// y = x + gate out(attended);  y + gate' FF((1 + scale') LN(y) + shift').
   Tensor finish(const Tensor& x, const Tensor& attended, const Modulation& attention,

@@ -2,19 +2,27 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "base/error.h"
 
 namespace dither::models {
 namespace {
 
-/// One step's row of modulations [N, B, K] -> [B, K].
-Tensor at_step(const Tensor& modulations, std::int64_t step) {
-  return modulations.slice(0, step, step + 1).reshape({modulations.dim(1), modulations.dim(2)});
-}
+/// Hands out the columns of one step's modulations [B, M] in their order.
+class Columns {
+ public:
+  explicit Columns(Tensor modulations) : modulations_(std::move(modulations)) {}
 
-Streams at_step(const Streams& modulations, std::int64_t step) {
-  return {.image = at_step(modulations.image, step), .text = at_step(modulations.text, step)};
-}
+  Tensor next(std::int64_t width) {
+    begin_ += width;
+    return modulations_.slice(-1, begin_ - width, begin_);
+  }
+
+ private:
+  Tensor modulations_;
+  std::int64_t begin_ = 0;
+};
 
 void check_inputs(const Flux1Inputs& inputs) {
   const auto require = [](bool condition, std::string_view what) {
@@ -57,33 +65,42 @@ Flux1Conditioning Flux1Transformer::prepare(const Flux1Inputs& inputs) const {
   Flux1Conditioning conditioning;
   conditioning.context = context_embedder_(inputs.prompt_embeds);
   conditioning.rope = flux1_rope(config_, inputs.prompt_embeds.dim(1), inputs.grid, *backend_);
+  std::vector<Tensor> modulations;
   for (const DoubleStreamBlock& block : double_blocks_) {
-    conditioning.double_modulations.push_back(block.modulations(silu_temb));
+    const Streams streams = block.modulations(silu_temb);
+    modulations.insert(modulations.end(), {streams.image, streams.text});
   }
   for (const SingleStreamBlock& block : single_blocks_) {
-    conditioning.single_modulations.push_back(block.modulations(silu_temb));
+    modulations.push_back(block.modulations(silu_temb));
   }
-  conditioning.out_modulations = norm_out_(silu_temb);
+  modulations.push_back(norm_out_(silu_temb));
+  conditioning.modulations = ops::concat(modulations, -1);
   return conditioning;
 }
 
+Tensor Flux1Conditioning::at_step(std::int64_t step) const {
+  return modulations.slice(0, step, step + 1).reshape({modulations.dim(1), modulations.dim(2)});
+}
+
 Tensor Flux1Transformer::velocity(const Tensor& latents, const Flux1Conditioning& conditioning,
-                                  std::int64_t step) const {
+                                  const Tensor& modulations) const {
+  const std::int64_t width = config_.width();
+  Columns columns(modulations);
   Streams x{.image = x_embedder_(latents), .text = conditioning.context};
-  for (std::size_t i = 0; i < double_blocks_.size(); ++i) {
-    x = double_blocks_[i](x, at_step(conditioning.double_modulations[i], step), conditioning.rope);
+  for (const DoubleStreamBlock& block : double_blocks_) {
+    const Tensor image = columns.next(6 * width);
+    const Tensor text = columns.next(6 * width);
+    x = block(x, {.image = image, .text = text}, conditioning.rope);
   }
   Tensor z = ops::concat({x.text, x.image}, 1);
-  for (std::size_t i = 0; i < single_blocks_.size(); ++i) {
-    const bool last = i + 1 == single_blocks_.size();  // of which only the image is read
-    z = single_blocks_[i](z, at_step(conditioning.single_modulations[i], step), conditioning.rope,
-                          last ? x.text.dim(1) : 0);
+  for (const SingleStreamBlock& block : single_blocks_) {
+    const bool last = &block == &single_blocks_.back();  // of which only the image is read
+    z = block(z, columns.next(3 * width), conditioning.rope, last ? x.text.dim(1) : 0);
   }
-  const std::int64_t width = config_.width();
-  const Tensor out = at_step(conditioning.out_modulations, step);
-  const Tensor scale = out.slice(-1, 0, width);  // unlike in the blocks, before the shift
-  const Tensor shift = out.slice(-1, width, 2 * width);
-  return proj_out_(ops::layer_norm_modulate(z, shift, scale, kFlux1NormEps));
+  const Tensor scale = columns.next(width);  // unlike in the blocks, before the shift
+  const Tensor shift = columns.next(width);
+  return proj_out_(
+      ops::layer_norm_modulate(z, shift, scale, kFlux1NormEps, {.e4m3_scale = proj_out_.codes()}));
 }
 
 }  // namespace dither::models

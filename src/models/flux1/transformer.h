@@ -26,11 +26,13 @@ struct Flux1Inputs {
 /// once for all N steps: each weight of the modulations (a quarter of FLUX.1's parameters) is read
 /// once instead of N times.
 struct Flux1Conditioning {
-  Tensor context;                           ///< [B, L_text, D], embedded prompt
-  ops::Rope rope;                           ///< of the joint sequence [text, image]
-  std::vector<Streams> double_modulations;  ///< per block, [N, B, 6 D]
-  std::vector<Tensor> single_modulations;   ///< per block, [N, B, 3 D]
-  Tensor out_modulations;                   ///< [N, B, 2 D]: scale, then shift
+  Tensor context;      ///< [B, L_text, D], embedded prompt
+  ops::Rope rope;      ///< of the joint sequence [text, image]
+  Tensor modulations;  ///< [N, B, M]: of each double block image 6 D, text 6 D; of each single
+                       ///< block 3 D; of the output 2 D, scale before shift
+
+  /// One step's modulations, [B, M].
+  Tensor at_step(std::int64_t step) const;
 };
 
 /// FLUX.1's rectified flow transformer (Black Forest Labs 2024; Esser et al. 2024).
@@ -42,10 +44,15 @@ class Flux1Transformer {
   /// Throws kInvalidArgument for inputs that do not fit the config.
   Flux1Conditioning prepare(const Flux1Inputs& inputs) const;
 
-  /// Velocity (noise - data) at step `step` of the conditioning's timesteps.
-  /// latents [B, L_image, in_channels], packed -> the same shape.
+  /// Velocity (noise - data) at the step whose `modulations` [B, M] are given; those of the
+  /// conditioning are not read. latents [B, L_image, in_channels], packed -> the same shape.
   Tensor velocity(const Tensor& latents, const Flux1Conditioning& conditioning,
-                  std::int64_t step) const;
+                  const Tensor& modulations) const;
+  /// The same at step `step` of the conditioning's timesteps.
+  Tensor velocity(const Tensor& latents, const Flux1Conditioning& conditioning,
+                  std::int64_t step) const {
+    return velocity(latents, conditioning, conditioning.at_step(step));
+  }
 
   const Flux1Config& config() const { return config_; }
 

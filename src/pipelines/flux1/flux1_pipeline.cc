@@ -44,7 +44,8 @@ Flux1Pipeline::Flux1Pipeline(const ModelFolder& folder, ops::Backend& backend,
                              std::optional<DType> dtype, const WeightOptions& weights)
     : backend_(backend),
       components_(load_flux1_components(folder, backend, dtype, weights)),
-      limits_(limits_of(folder, components_.configs)) {}
+      limits_(limits_of(folder, components_.configs)),
+      denoiser_(components_.transformer, backend) {}
 
 ResolvedRequest Flux1Pipeline::resolve(const GenerateRequest& request) const {
   return check_request(request, limits_).request;
@@ -58,7 +59,7 @@ struct Flux1Pipeline::Run {
   models::TokenGrid grid = {};
   Prompts prompts = {};
   schedulers::FlowMatchSchedule schedule = {};
-  Guidance guidance = {};
+  Flux1Guidance guidance = {};
 };
 
 GenerateResult Flux1Pipeline::generate(const GenerateRequest& request,
@@ -90,7 +91,7 @@ GenerateResult Flux1Pipeline::generate(const GenerateRequest& request,
   return std::move(result);
 }
 
-GeneratedImage Flux1Pipeline::draw(Run& run, int index) const {
+GeneratedImage Flux1Pipeline::draw(Run& run, int index) {
   GeneratedImage drawn;
   drawn.seed = run.request.seed + static_cast<std::uint64_t>(index);
   const Tensor noise = run.clock.measure(Stage::kLatentPreparation, [&] {
@@ -149,9 +150,9 @@ Flux1Pipeline::Prompts Flux1Pipeline::encode_prompts(const ResolvedRequest& requ
   return prompts;
 }
 
-Flux1Pipeline::Guidance Flux1Pipeline::prepare_guidance(
-    const ResolvedRequest& request, const Prompts& prompts,
-    const schedulers::FlowMatchSchedule& schedule) const {
+Flux1Guidance Flux1Pipeline::prepare_guidance(const ResolvedRequest& request,
+                                              const Prompts& prompts,
+                                              const schedulers::FlowMatchSchedule& schedule) const {
   const auto prepare = [&](const Prompt& prompt) {
     return components_.transformer.prepare(
         {.prompt_embeds = prompt.prompt_embeds,
@@ -160,9 +161,9 @@ Flux1Pipeline::Guidance Flux1Pipeline::prepare_guidance(
          .guidance_scale = static_cast<float>(request.guidance_scale),
          .grid = grid(request)});
   };
-  Guidance guidance{.positive = prepare(prompts.positive),
-                    .negative = {},
-                    .true_cfg_scale = static_cast<float>(request.true_cfg_scale)};
+  Flux1Guidance guidance{.positive = prepare(prompts.positive),
+                         .negative = {},
+                         .true_cfg_scale = static_cast<float>(request.true_cfg_scale)};
   if (prompts.negative) guidance.negative = prepare(*prompts.negative);
   return guidance;
 }
@@ -181,29 +182,17 @@ Tensor Flux1Pipeline::draw_noise(models::TokenGrid grid, std::uint64_t seed,
   return models::pack_latents(nhwc);
 }
 
-/// v, or v_negative + s (v_positive - v_negative).  latents [1, L, C] -> [1, L, C].
-Tensor Flux1Pipeline::velocity(const Tensor& latents, const Guidance& guidance,
-                               std::int64_t step) const {
-  const models::Flux1Transformer& transformer = components_.transformer;
-  Tensor positive = transformer.velocity(latents, guidance.positive, step);
-  if (!guidance.negative) return positive;
-  const Tensor negative = transformer.velocity(latents, *guidance.negative, step);
-  const Tensor difference = ops::add_scaled(positive, negative, -1.0F);
-  return ops::add_scaled(negative, difference, guidance.true_cfg_scale);
-}
-
-/// Euler's method along the flow: x += (sigma_{i+1} - sigma_i) v.
-Tensor Flux1Pipeline::denoise(Tensor latents, const Guidance& guidance,
+Tensor Flux1Pipeline::denoise(const Tensor& noise, const Flux1Guidance& guidance,
                               const schedulers::FlowMatchSchedule& schedule,
-                              const StepCallback& on_step) const {
+                              const StepCallback& on_step) {
+  denoiser_.begin(guidance, noise);
   for (std::int64_t step = 0; step < schedule.num_inference_steps(); ++step) {
     const Clock::time_point begin = Clock::now();
-    const Tensor v = velocity(latents, guidance, step);
-    latents = ops::add_scaled(latents, v, schedule.dt(step));
+    denoiser_.step(step, schedule.dt(step));
     backend_.synchronize();
-    on_step(step, latents, elapsed_ms(begin));
+    on_step(step, denoiser_.latents(), elapsed_ms(begin));
   }
-  return latents;
+  return denoiser_.latents();
 }
 
 Image Flux1Pipeline::decode(const Tensor& latents, models::TokenGrid grid) const {

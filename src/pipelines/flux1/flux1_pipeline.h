@@ -10,6 +10,7 @@
 #include "io/model_folder.h"
 #include "ops/backend.h"
 #include "pipelines/flux1/flux1_components.h"
+#include "pipelines/flux1/flux1_denoiser.h"
 #include "pipelines/flux1/flux1_request.h"
 #include "pipelines/pipeline.h"
 #include "pipelines/stage_clock.h"
@@ -44,11 +45,6 @@ class Flux1Pipeline final : public Pipeline {
     Prompt positive;
     std::optional<Prompt> negative;  ///< for true classifier-free guidance
   };
-  struct Guidance {
-    models::Flux1Conditioning positive;
-    std::optional<models::Flux1Conditioning> negative;
-    float true_cfg_scale = 1;
-  };
   /// A request on its way: what all of its pictures share.
   struct Run;
   /// Told the 0-based step, the latents after it [1, L, C] and how long it took.
@@ -57,19 +53,19 @@ class Flux1Pipeline final : public Pipeline {
   Prompt encode_prompt(std::string_view option, const std::string& text, int max_sequence_length,
                        std::vector<std::string>& warnings) const;
   Prompts encode_prompts(const ResolvedRequest& request, std::vector<std::string>& warnings) const;
-  Guidance prepare_guidance(const ResolvedRequest& request, const Prompts& prompts,
-                            const schedulers::FlowMatchSchedule& schedule) const;
+  Flux1Guidance prepare_guidance(const ResolvedRequest& request, const Prompts& prompts,
+                                 const schedulers::FlowMatchSchedule& schedule) const;
   models::TokenGrid grid(const ResolvedRequest& request) const;
-  GeneratedImage draw(Run& run, int index) const;
+  GeneratedImage draw(Run& run, int index);
   Tensor draw_noise(models::TokenGrid grid, std::uint64_t seed, NoiseSource noise) const;
-  Tensor velocity(const Tensor& latents, const Guidance& guidance, std::int64_t step) const;
-  Tensor denoise(Tensor latents, const Guidance& guidance,
-                 const schedulers::FlowMatchSchedule& schedule, const StepCallback& on_step) const;
+  Tensor denoise(const Tensor& noise, const Flux1Guidance& guidance,
+                 const schedulers::FlowMatchSchedule& schedule, const StepCallback& on_step);
   Image decode(const Tensor& latents, models::TokenGrid grid) const;
 
   ops::Backend& backend_;
   Flux1Components components_;
   Flux1Limits limits_;
+  Flux1Denoiser denoiser_;
 };
 
 }  // namespace dither
