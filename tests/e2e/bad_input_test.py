@@ -79,6 +79,9 @@ class Models(CommandTest):
         for says, path in [("/none", "/none"), (str(MODEL), MODEL)]:
             self.fail_with(1, "generate", "x", "--transformer-path", path, says=[says])
         self.fail_with(1, "generate", "x", "--vae-path", MODEL / "transformer", says=["transformer"])
+        for option in ["--transformer-2-path", "--component-paths.transformer_2"]:
+            self.fail_with(1, "generate", "x", option, MODEL / "transformer",
+                           says=["transformer_2", "text_encoder_2"])
 
     def test_missing_parts(self):
         model = self.copy_model()
