@@ -18,11 +18,20 @@ cmake --preset release -U CMAKE_INSTALL_RPATH >/dev/null
 glibc='^(ld-linux.*|lib(c|m|dl|rt|pthread|resolv|util))\.so'
 licences=$stage/share/doc/dither/third-party
 mkdir -p "$stage/lib" "$licences"
+
+# The package that a library is from. Since /lib is a link to /usr/lib, dpkg may know it by either.
+package_of() {
+  local path
+  path=$(realpath "$1")
+  { dpkg-query --search "$path" || dpkg-query --search "${path#/usr}"; } 2>/dev/null |
+    sed 's/:.*//' | head -n 1
+}
+
 ldd "$stage/bin/dither" | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' |
   while read -r soname path; do
     if [[ $soname =~ $glibc ]]; then continue; fi
     cp --dereference "$path" "$stage/lib/$soname"
-    package=$(dpkg-query --search "$(realpath "$path")" 2>/dev/null | sed 's/:.*//' | head -n 1)
+    package=$(package_of "$path" || true)
     if [ -f "/usr/share/doc/$package/copyright" ]; then
       cp "/usr/share/doc/$package/copyright" "$licences/$package"
     fi
