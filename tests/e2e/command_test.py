@@ -26,6 +26,22 @@ class Help(CommandTest):
         self.assertRegex(self.succeed("--version"), r"^dither \d+\.\d+\.\d+ \(")
 
 
+class Threads(CommandTest):
+    def test_waiting_workers_stop_spinning_soon(self):
+        """But for a user who says otherwise."""
+        plain = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+        for chosen, spins in [({}, "5000"), ({"GOMP_SPINCOUNT": "77"}, "77"),
+                              ({"OMP_WAIT_POLICY": "passive"}, "0")]:
+            with self.subTest(chosen):
+                done = self.run_dither("--version",
+                                       env={**plain, **chosen, "OMP_DISPLAY_ENV": "verbose"})
+                shown = [line.split("'")[1] for line in done.stderr.decode().splitlines()
+                         if "GOMP_SPINCOUNT" in line]
+                if not shown:
+                    self.skipTest("not GNU's OpenMP")
+                self.assertEqual(shown[-1], spins)
+
+
 class Misspelt(CommandTest):
     def test_one_line_that_offers_the_nearest(self):
         for arguments, says in [
