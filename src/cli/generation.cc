@@ -125,6 +125,7 @@ PictureParameters Generation::parameters(const GenerateRequest& request,
   for (const auto& [component, path] : load_options_.component_paths) {
     picture.component_paths[component] = path.string();
   }
+  picture.load_format = load_options_.weights.format;
   picture.pipeline_class = loaded_.pipeline->class_name();
   picture.fingerprint = loaded_.pipeline->fingerprint();
   picture.dtype = loaded_.pipeline->dtype();

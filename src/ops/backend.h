@@ -61,6 +61,8 @@ class Backend : public Device {
   void set_linear_probe(LinearProbe* probe) { linear_probe_ = probe; }
   LinearProbe* linear_probe() const { return linear_probe_; }
 
+  /// What a report calls the device: its model, where a backend knows it.
+  virtual std::string description() const { return std::string(name()); }
   virtual BackendTraits traits() const { return {}; }
 
   /// Work to be repeated: `work` calls ops on tensors that stay where they are and leaves its

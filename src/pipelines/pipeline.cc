@@ -11,6 +11,20 @@ constexpr std::array<std::pair<NoiseSource, std::string_view>, 3> kNoiseSources 
     {NoiseSource::kTorchCpuLegacy, "torch-cpu-legacy"},
     {NoiseSource::kTorchCuda, "torch-cuda"},
 }};
+constexpr std::array<std::pair<LoadFormat, std::string_view>, 2> kLoadFormats = {{
+    {LoadFormat::kAuto, "auto"},
+    {LoadFormat::kDummy, "dummy"},
+}};
+
+/// The enumerator of a name in one of the tables above.
+template <typename Table>
+auto find_name(const Table& table, std::string_view name)
+    -> std::optional<typename Table::value_type::first_type> {
+  for (const auto& [value, known] : table) {
+    if (known == name) return value;
+  }
+  return std::nullopt;
+}
 
 }  // namespace
 
@@ -24,10 +38,15 @@ std::string_view noise_source_name(NoiseSource source) {
 }
 
 std::optional<NoiseSource> parse_noise_source(std::string_view name) {
-  for (const auto& [source, known] : kNoiseSources) {
-    if (known == name) return source;
-  }
-  return std::nullopt;
+  return find_name(kNoiseSources, name);
+}
+
+std::string_view load_format_name(LoadFormat format) {
+  return kLoadFormats[static_cast<std::size_t>(format)].second;
+}
+
+std::optional<LoadFormat> parse_load_format(std::string_view name) {
+  return find_name(kLoadFormats, name);
 }
 
 }  // namespace dither

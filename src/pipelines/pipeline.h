@@ -11,6 +11,7 @@
 
 #include "base/process_memory.h"
 #include "io/component_weights.h"
+#include "io/dummy_weights.h"
 #include "media/image.h"
 #include "pipelines/attestation.h"
 #include "tensor/tensor.h"
@@ -95,8 +96,22 @@ struct GenerateResult {
   std::vector<std::string> warnings;
 };
 
+/// Where the numbers of a pipeline's weights come from.
+enum class LoadFormat : std::uint8_t {
+  kAuto,   ///< the files of its folders
+  kDummy,  ///< nowhere: made up (io/dummy_weights.h), only the configs are read
+};
+
+/// "auto", "dummy": the name in options, reports and pictures.
+std::string_view load_format_name(LoadFormat format);
+/// The inverse of load_format_name; nothing for an unknown name.
+std::optional<LoadFormat> parse_load_format(std::string_view name);
+
 /// Where a pipeline's weights come from beside its folders, and how sure of them it must be.
 struct WeightOptions {
+  LoadFormat format = LoadFormat::kAuto;
+  /// How a dummy transformer is stored.
+  DummyQuantization dummy_quantization = DummyQuantization::kNone;
   WeightOverrides transformer = {};
   /// A layer that does not run as its checkpoint calls for, and of which the checkpoint does not
   /// say so, is an error.

@@ -53,6 +53,9 @@ std::string to_json(const PictureParameters& parameters) {
   Json json = {{"dither_version", parameters.dither_version}, {"model", parameters.model}};
   if (parameters.model_path) json["model_path"] = *parameters.model_path;
   if (!parameters.component_paths.empty()) json["component_paths"] = parameters.component_paths;
+  if (parameters.load_format != LoadFormat::kAuto) {
+    json["load_format"] = load_format_name(parameters.load_format);
+  }
   json["pipeline"] = parameters.pipeline_class;
   json["fingerprint"] = parameters.fingerprint;
   json["dtype"] = dtype_name(parameters.dtype);
@@ -82,6 +85,8 @@ PictureParameters parse_picture_parameters(std::string_view json, std::string_vi
       parameters.component_paths.emplace(name, paths->get<std::string>(name));
     }
   }
+  const auto format = document.get<std::string>("load_format", "auto");
+  parameters.load_format = known(parse_load_format(format), path, "load_format", format);
   parameters.pipeline_class = document.get<std::string>("pipeline");
   parameters.fingerprint = document.get<std::string>("fingerprint");
   const auto dtype = document.get<std::string>("dtype");
@@ -102,6 +107,7 @@ std::string describe(const PictureParameters& parameters) {
   }
   text += fmt::format("Steps: {}, Sampler: Euler, Guidance: {}, ", request.num_inference_steps,
                       request.guidance_scale);
+  if (parameters.load_format == LoadFormat::kDummy) text += "Weights: dummy, ";
   if (request.true_cfg_scale != 1) text += fmt::format("CFG scale: {}, ", request.true_cfg_scale);
   text += fmt::format("Seed: {}, Size: {}x{}, Model: {}, Model hash: {}, Version: dither {}",
                       parameters.seed, request.width, request.height, parameters.model,
