@@ -22,10 +22,14 @@ constexpr const char* kNotes = R"(Examples:
   dither bench                                  the demo model as stored
   dither bench --dtype bf16,f32 --runs 10
   dither bench "a cat" --model-path ~/models/flux --num-inference-steps 4 --json flux.json
+  dither bench "a cat" --model-path ~/models/flux --num-inference-steps 4 --against flux.json
+  dither bench --model-path models/configs/flux1-dev --load-format dummy --device cuda
 
 A run is one request of a loaded model, from the prompt to the PNG on disk. The share of peak
 compares the matrix products of a denoising step with a large matrix product of the same dtype,
 measured here and now on the same threads.)";
+
+constexpr std::size_t kMaxSavedBytes = std::size_t{64} << 20;
 
 struct BenchOptions {
   std::string prompt = "a red apple";
@@ -35,10 +39,15 @@ struct BenchOptions {
   int runs = 5;
   int warmup = 1;
   std::optional<std::string> json;
+  std::optional<std::string> against;
 };
 
 void bench(const BenchOptions& options) {
   if (options.json) check_writable(*options.json);
+  std::vector<BenchFigures> saved;
+  if (options.against) {
+    saved = parse_bench_json(read_text_file(*options.against, kMaxSavedBytes), *options.against);
+  }
   GenerateRequest request;
   request.prompt = options.prompt;
   apply_request_options(options.request, request);
@@ -49,7 +58,7 @@ void bench(const BenchOptions& options) {
     load.dtype = parse_compute_dtype(dtype);
     results.push_back(run_bench(load, request, {options.warmup, options.runs}));
   }
-  fmt::print("{}", bench_table(results));
+  fmt::print("{}", bench_table(results, saved));
   if (options.json) write_file(*options.json, bench_json(results));
 }
 
@@ -70,6 +79,9 @@ void add_bench(CLI::App& app) {
       ->take_last()
       ->type_name("N");
   command->add_option("--json", options->json, "Also write every measurement")
+      ->take_last()
+      ->type_name("FILE");
+  command->add_option("--against", options->against, "Compare with a file that --json wrote")
       ->take_last()
       ->type_name("FILE");
   command

@@ -125,6 +125,10 @@ bool valid(const ConvGeometry& geometry) {
          geometry.w + geometry.padding[1] + geometry.padding[3] >= geometry.kw;
 }
 
+bool present(const void* data) {
+  return data != nullptr && reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+}
+
 CudnnOperand read_only(Uid uid, const void* data) { return {uid, const_cast<void*>(data)}; }
 
 }  // namespace
@@ -195,12 +199,14 @@ void CudnnConv::run(const ConvGeometry& geometry, const void* x, const void* wei
   if (!valid(geometry)) {
     throw Error(ErrorCode::kInvalidArgument, "conv2d: impossible geometry: " + describe(geometry));
   }
-  const bool complete = x != nullptr && weight != nullptr && y != nullptr &&
-                        geometry.bias == (bias != nullptr) &&
-                        geometry.residual == (residual != nullptr);
+  const bool complete = present(x) && present(weight) && present(y) &&
+                        (geometry.bias ? present(bias) : bias == nullptr) &&
+                        (geometry.residual ? present(residual) : residual == nullptr);
   if (!complete) {
     throw Error(ErrorCode::kInvalidArgument,
-                "conv2d: operands and geometry disagree: " + describe(geometry));
+                "conv2d: operands disagree with the geometry or do not start at multiples of 16 "
+                "bytes: " +
+                    describe(geometry));
   }
   impl_->run(geometry, x, weight, bias, residual, y);
 }

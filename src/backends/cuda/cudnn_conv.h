@@ -32,11 +32,12 @@ struct ConvGeometry {
 };
 
 /// y = conv(x, w) + residual + bias over NHWC images, sums in float32. float32 images are
-/// multiplied in float32, never TF32. One fused kernel where cuDNN has one, and then one rounding;
-/// else the convolution and a second kernel for the additions, with a rounding to the dtype in
-/// between. The same bits every time: no timing decides, engines that are not deterministic are
-/// left out. A plan is built at the first call of a geometry (0.04-1 s, up to two) and kept; from
-/// the second call of it on nothing is allocated and the call may be captured in a CUDA graph. Not
+/// multiplied in float32, never TF32; for that cuDNN may change the layout, in scratch memory
+/// of 1.5 times the image. One fused kernel where cuDNN has one, and then one rounding; else the
+/// convolution and a second kernel for the additions, with a rounding to the dtype in between. The
+/// same bits every time: no timing decides, engines that are not deterministic are left out. A plan
+/// is built at the first call of a geometry (0.04-1 s, at most three) and kept; from the second
+/// call of it on nothing is allocated and the call may be captured in a CUDA graph. Not
 /// thread-safe.
 class CudnnConv {
  public:

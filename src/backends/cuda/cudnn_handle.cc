@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <exception>
 #include <unordered_map>
 #include <utility>
@@ -16,8 +17,11 @@ namespace {
 
 namespace fe = cudnn_frontend;
 
-/// cuDNN's messages have line breaks; ours are one line.
+/// cuDNN's messages list every engine's reasons on lines of their own; ours are one line, which
+/// keeps the first reasons.
 std::string one_line(std::string message) {
+  constexpr std::size_t kMaxLength = 600;
+  if (message.size() > kMaxLength) message = message.substr(0, kMaxLength) + "...";
   std::replace(message.begin(), message.end(), '\n', ' ');
   while (!message.empty() && message.back() == ' ') message.pop_back();
   return message;

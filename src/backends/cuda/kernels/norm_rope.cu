@@ -1,0 +1,178 @@
+#include "backends/cuda/cuda_check.h"
+#include "backends/cuda/kernels/common.cuh"
+#include "backends/cuda/kernels/float8.cuh"
+#include "backends/cuda/kernels/norm_rope.h"
+
+namespace dither::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+/// What a group of lanes works on: one head of q, k or v of one token.
+struct Head {
+  std::int64_t row;  ///< of qkv
+  int part;          ///< 0 q, 1 k, 2 v
+  int head;
+};
+
+/// Where a head's result goes.
+struct Target {
+  RowView rows;
+  float reciprocal;
+};
+
+__device__ Target target_of(const NormRopeArgs& args, int part) {
+  if (part == 0) return {args.q, args.q_reciprocal};
+  if (part == 1) return {args.k, args.k_reciprocal};
+  return {args.v, args.v_reciprocal};
+}
+
+template <typename T, int V>
+__device__ void write(const NormRopeArgs& args, const Head& at, std::int64_t channel,
+                      float (&v)[V]) {
+  const Target target = target_of(args, at.part);
+  const std::int64_t sample = at.row / args.tokens;
+  const std::int64_t row = sample * args.out_tokens + args.first_token + at.row % args.tokens;
+  const std::int64_t offset = row * target.rows.row_stride + at.head * args.head_dim + channel;
+  if (target.reciprocal == 0) {
+    store(v, reinterpret_cast<T*>(target.rows.data) + offset);
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < V; ++j) v[j] = rounded<T>(v[j]);
+  store_codes(v, target.reciprocal, reinterpret_cast<std::uint8_t*>(target.rows.data) + offset);
+}
+
+/// Each lane has V channels of a head; kGroup lanes have all of it. A block has one token's heads,
+/// a grid's second dimension cuts them where they are more than a block's lanes.
+template <typename T, int V, int kGroup>
+__global__ void __launch_bounds__(kThreads) norm_rope_lanes(NormRopeArgs args, int parts) {
+  constexpr int kGroups = kThreads / kGroup;
+  const int index = static_cast<int>(blockIdx.y) * kGroups + static_cast<int>(threadIdx.x) / kGroup;
+  const int lane = static_cast<int>(threadIdx.x) % kGroup;
+  const int heads = static_cast<int>(args.heads);
+  const bool inside = index < parts * heads;  // lanes outside take part in the shuffles
+  const Head at{static_cast<std::int64_t>(blockIdx.x), inside ? index / heads : 0,
+                inside ? index % heads : 0};
+  const int channel = lane * V;
+  float v[V];
+  load(reinterpret_cast<const T*>(args.qkv.data) + at.row * args.qkv.row_stride +
+           (static_cast<std::int64_t>(at.part) * heads + at.head) * args.head_dim + channel,
+       v);
+  float squares = 0;
+#pragma unroll
+  for (int j = 0; j < V; ++j) squares += v[j] * v[j];
+  squares = sum_lanes(squares, kGroup);  // by all lanes of the warp, those with values too
+  if (at.part < 2) {
+    const T* const weight = static_cast<const T*>(at.part == 0 ? args.q_norm : args.k_norm);
+    const std::int64_t angles = at.row % args.tokens * (args.head_dim / 2) + channel / 2;
+    float w[V];
+    float cos[V / 2];
+    float sin[V / 2];
+    load(weight + channel, w);
+    load(args.cos + angles, cos);
+    load(args.sin + angles, sin);
+    const float factor = rsqrtf(squares / static_cast<float>(args.head_dim) + args.eps);
+#pragma unroll
+    for (int j = 0; j < V; j += 2) {
+      const float a = v[j] * factor * w[j];
+      const float b = v[j + 1] * factor * w[j + 1];
+      v[j] = a * cos[j / 2] - b * sin[j / 2];
+      v[j + 1] = b * cos[j / 2] + a * sin[j / 2];
+    }
+  }
+  if (inside) write<T, V>(args, at, channel, v);
+}
+
+/// Any even head_dim and alignment: a warp per head.
+template <typename T>
+__global__ void __launch_bounds__(kThreads) norm_rope_any(NormRopeArgs args, int parts) {
+  const int index =
+      static_cast<int>(blockIdx.y) * (kThreads / 32) + static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int heads = static_cast<int>(args.heads);
+  if (index >= parts * heads) return;  // whole warps
+  const Head at{static_cast<std::int64_t>(blockIdx.x), index / heads, index % heads};
+  const T* const x = reinterpret_cast<const T*>(args.qkv.data) + at.row * args.qkv.row_stride +
+                     (static_cast<std::int64_t>(at.part) * heads + at.head) * args.head_dim;
+  if (at.part == 2) {
+    for (std::int64_t c = lane; c < args.head_dim; c += 32) {
+      float v[1] = {to_f32(x[c])};
+      write<T, 1>(args, at, c, v);
+    }
+    return;
+  }
+  const T* const weight = static_cast<const T*>(at.part == 0 ? args.q_norm : args.k_norm);
+  const float* const cos = args.cos + at.row % args.tokens * (args.head_dim / 2);
+  const float* const sin = args.sin + at.row % args.tokens * (args.head_dim / 2);
+  float squares = 0;
+  for (std::int64_t c = lane; c < args.head_dim; c += 32) squares += to_f32(x[c]) * to_f32(x[c]);
+  squares = sum_lanes(squares, 32);
+  const float factor = rsqrtf(squares / static_cast<float>(args.head_dim) + args.eps);
+  for (std::int64_t i = lane; i < args.head_dim / 2; i += 32) {
+    const float a = to_f32(x[2 * i]) * factor * to_f32(weight[2 * i]);
+    const float b = to_f32(x[2 * i + 1]) * factor * to_f32(weight[2 * i + 1]);
+    float even[1] = {a * cos[i] - b * sin[i]};
+    float odd[1] = {b * cos[i] + a * sin[i]};
+    write<T, 1>(args, at, 2 * i, even);
+    write<T, 1>(args, at, 2 * i + 1, odd);
+  }
+}
+
+bool rows_fit(const RowView& view, std::int64_t bytes) {
+  return view.data == nullptr || (reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 &&
+                                  view.row_stride * bytes % 16 == 0);
+}
+
+bool fits(const NormRopeArgs& args, std::int64_t bytes) {
+  const std::int64_t result = args.q_reciprocal == 0 ? bytes : 1;
+  return rows_fit(args.qkv, bytes) && rows_fit(args.q, result) && rows_fit(args.k, result) &&
+         rows_fit(args.v, result) && args.head_dim * bytes % 16 == 0 &&
+         vectors_fit(args.q_norm, 0, args.head_dim, bytes) &&
+         vectors_fit(args.k_norm, 0, args.head_dim, bytes) &&
+         // 4 or 2 angles at a time; 16 bytes only where their rows are 16-byte multiples
+         vectors_fit(args.cos, args.head_dim / 2, args.head_dim / 2, sizeof(float)) &&
+         vectors_fit(args.sin, args.head_dim / 2, args.head_dim / 2, sizeof(float));
+}
+
+/// True when the head's lanes are a group that shuffles can sum; launches then.
+template <typename T>
+bool launch_lanes(const NormRopeArgs& args, int parts, cudaStream_t stream) {
+  constexpr int V = kLanes<T>;
+  if (!fits(args, sizeof(T))) return false;
+  const auto launch = [&](auto group) {
+    const dim3 grid(static_cast<unsigned>(args.qkv.rows),
+                    blocks_for(parts * args.heads, kThreads / group.value));
+    norm_rope_lanes<T, V, group.value><<<grid, kThreads, 0, stream>>>(args, parts);
+    return true;
+  };
+  switch (args.head_dim / V) {
+    case 4:
+      return launch(std::integral_constant<int, 4>());
+    case 8:
+      return launch(std::integral_constant<int, 8>());
+    case 16:
+      return launch(std::integral_constant<int, 16>());
+    case 32:
+      return launch(std::integral_constant<int, 32>());
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+void launch_norm_rope(const NormRopeArgs& args, cudaStream_t stream) {
+  if (args.qkv.rows == 0) return;
+  const int parts = args.v.data == nullptr ? 2 : 3;
+  with_element(args.dtype, [&](auto element) {
+    using T = decltype(element);
+    if (launch_lanes<T>(args, parts, stream)) return;
+    const dim3 grid(static_cast<unsigned>(args.qkv.rows),
+                    blocks_for(parts * args.heads, kThreads / 32));
+    norm_rope_any<T><<<grid, kThreads, 0, stream>>>(args, parts);
+  });
+  check_launch("launch norm_rope");
+}
+
+}  // namespace dither::cuda
