@@ -1,6 +1,7 @@
 #include "cli/bench.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -10,6 +11,7 @@
 #include "base/version.h"
 #include "cli/bench_report.h"
 #include "cli/bench_run.h"
+#include "cli/kernel_report.h"
 #include "cli/model_options.h"
 #include "cli/options.h"
 #include "cli/output_names.h"
@@ -40,10 +42,12 @@ struct BenchOptions {
   int warmup = 1;
   std::optional<std::string> json;
   std::optional<std::string> against;
+  std::optional<std::string> profile;
 };
 
 void bench(const BenchOptions& options) {
   if (options.json) check_writable(*options.json);
+  if (options.profile) check_writable(*options.profile);
   std::vector<BenchFigures> saved;
   if (options.against) {
     saved = parse_bench_json(read_text_file(*options.against, kMaxSavedBytes), *options.against);
@@ -56,10 +60,22 @@ void bench(const BenchOptions& options) {
   for (const std::string& dtype : options.dtypes) {
     LoadOptions load = to_load_options(options.model);
     load.dtype = parse_compute_dtype(dtype);
-    results.push_back(run_bench(load, request, {options.warmup, options.runs}));
+    results.push_back(run_bench(load, request,
+                                {.warmup = options.warmup,
+                                 .measured = options.runs,
+                                 .trace = options.profile.has_value()}));
   }
   fmt::print("{}", bench_table(results, saved));
   if (options.json) write_file(*options.json, bench_json(results));
+  if (!options.profile) return;
+  const auto& kernels = results.back().kernels;
+  if (kernels.empty()) {
+    spdlog::warn("--profile: device {} has no kernels to trace; the file lists none",
+                 results.back().device);
+  }
+  fmt::print("\nKernels of a request of {} steps ({}):\n{}", kTracedSteps, results.back().dtype,
+             kernel_table(kernels));
+  write_file(*options.profile, chrome_trace(kernels));
 }
 
 }  // namespace
@@ -78,6 +94,11 @@ void add_bench(CLI::App& app) {
       ->check(whole_number(0, 10'000))
       ->take_last()
       ->type_name("N");
+  command
+      ->add_option("--profile", options->profile,
+                   "Also trace the device's kernels: a table, and a file for Perfetto")
+      ->take_last()
+      ->type_name("FILE");
   command->add_option("--json", options->json, "Also write every measurement")
       ->take_last()
       ->type_name("FILE");

@@ -100,6 +100,11 @@ BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request
   // Before the peak's matrices.
   result.peak_resident_bytes = process_memory().peak_resident_bytes;
   if (result.device != "cpu") result.peak_device_bytes = loaded.backend->memory().peak_bytes;
+  if (runs.trace) {
+    GenerateRequest traced = request;
+    traced.num_inference_steps = kTracedSteps;
+    result.kernels = loaded.backend->trace([&] { pipeline.generate(traced, go_on); });
+  }
   result.step_gflop = count_step_gflop(pipeline, counter, request);
   result.peak_gflop_per_second = measure_matmul_peak(*loaded.backend, pipeline.dtype());
   return result;

@@ -31,6 +31,13 @@ struct BackendTraits {
   bool e4m3_activations = false;
 };
 
+/// One kernel that ran on a device.
+struct KernelRecord {
+  std::string name;  ///< demangled
+  std::int64_t begin_ns = 0;
+  std::int64_t end_ns = 0;
+};
+
 /// Work that can be done again and again: Backend::record().
 class Recording {
  public:
@@ -70,6 +77,13 @@ class Backend : public Device {
   /// anything else that changes between replays: a backend may run the function only for the first
   /// ones and then submit the same kernels at once. Nothing runs before the first replay().
   virtual std::unique_ptr<Recording> record(std::function<void()> work);
+
+  /// Does `work` and lists the kernels that ran meanwhile, in their order; nothing on a backend
+  /// without a device of its own. Throws kUnsupported where the profiling library is missing.
+  virtual std::vector<KernelRecord> trace(const std::function<void()>& work) {
+    work();
+    return {};
+  }
 
   // Memory and data movement.
 

@@ -14,6 +14,7 @@
 #include "backends/cuda/cudnn_conv.h"
 #include "backends/cuda/cudnn_handle.h"
 #include "backends/cuda/device_memory.h"
+#include "backends/cuda/kernel_trace.h"
 #include "backends/cuda/kernels/copy.h"
 #include "backends/cuda/kernels/elementwise.h"
 #include "backends/cuda/kernels/group_norm.h"
@@ -66,6 +67,13 @@ class CudaBackend final : public ops::Backend {
   }
   std::unique_ptr<ops::Recording> record(std::function<void()> work) override {
     return std::make_unique<GraphRecording>(std::move(work), memory_, stream());
+  }
+  std::vector<ops::KernelRecord> trace(const std::function<void()>& work) override {
+    synchronize();
+    KernelTrace trace;
+    work();
+    synchronize();
+    return trace.stop();
   }
   cudaStream_t stream() const { return stream_.get(); }
 

@@ -17,7 +17,7 @@ constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20U;
 void check_lt(cublasStatus_t status, std::string_view doing) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   throw Error(ErrorCode::kDevice,
-              fmt::format("cuBLASLt: {}: {}", doing, cublasGetStatusString(status)));
+              fmt::format("cuBLASLt: {}: {}", doing, cublasLtGetStatusString(status)));
 }
 
 cudaDataType_t cuda_type(DType dtype) {
@@ -170,7 +170,7 @@ LtMatmul::Plan LtMatmul::make_plan(const Product& p) const {
         fmt::format("cuBLASLt: no kernel for a product of {} [{}, {}] and {} [{}, {}] to "
                     "{}: {}",
                     dtype_name(p.x.dtype), p.x.rows, p.x.cols, dtype_name(p.w.dtype), p.w.rows,
-                    p.w.cols, dtype_name(p.y.dtype), cublasGetStatusString(status)));
+                    p.w.cols, dtype_name(p.y.dtype), cublasLtGetStatusString(status)));
   }
   plan.algo = best.algo;
   plan.workspace_bytes = best.workspaceSize;
