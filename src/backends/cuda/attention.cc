@@ -34,7 +34,9 @@ void AttentionKernels::run(const ops::AttentionOperands& in, const ops::Attentio
                            const Tensor& y) {
   if (!options.out.e4m3_scale) return write(in, options, y);
   const Tensor values = Tensor::empty(y.shape(), in.q.dtype(), backend_);
-  write(in, options, values);
+  ops::AttentionOptions activations = options;
+  activations.out = {};
+  write(in, activations, values);
   launch_quantize_e4m3({.x = row_view(values),
                         .codes = row_view(y),
                         .dtype = values.dtype(),

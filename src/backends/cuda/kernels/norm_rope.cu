@@ -6,7 +6,7 @@
 namespace dither::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
 
 /// What a group of lanes works on: one head of q, k or v of one token.
 struct Head {
@@ -43,45 +43,64 @@ __device__ void write(const NormRopeArgs& args, const Head& at, std::int64_t cha
   store_codes(v, target.reciprocal, reinterpret_cast<std::uint8_t*>(target.rows.data) + offset);
 }
 
-/// Each lane has V channels of a head; kGroup lanes have all of it. A block has one token's heads,
-/// a grid's second dimension cuts them where they are more than a block's lanes.
-template <typename T, int V, int kGroup>
-__global__ void __launch_bounds__(kThreads) norm_rope_lanes(NormRopeArgs args, int parts) {
-  constexpr int kGroups = kThreads / kGroup;
-  const int index = static_cast<int>(blockIdx.y) * kGroups + static_cast<int>(threadIdx.x) / kGroup;
-  const int lane = static_cast<int>(threadIdx.x) % kGroup;
-  const int heads = static_cast<int>(args.heads);
-  const bool inside = index < parts * heads;  // lanes outside take part in the shuffles
-  const Head at{static_cast<std::int64_t>(blockIdx.x), inside ? index / heads : 0,
-                inside ? index % heads : 0};
-  const int channel = lane * V;
-  float v[V];
-  load(reinterpret_cast<const T*>(args.qkv.data) + at.row * args.qkv.row_stride +
-           (static_cast<std::int64_t>(at.part) * heads + at.head) * args.head_dim + channel,
-       v);
+/// V channels of a head, normalised and rotated: `factor` is 1 / rms of the whole head.
+template <typename T, int V>
+__device__ void normalize_and_rotate(float (&v)[V], float factor, const T* weight,
+                                     const float (&cos)[V / 2], const float (&sin)[V / 2]) {
+  float w[V];
+  load(weight, w);
+#pragma unroll
+  for (int j = 0; j < V; j += 2) {
+    const float a = v[j] * factor * w[j];
+    const float b = v[j + 1] * factor * w[j + 1];
+    v[j] = a * cos[j / 2] - b * sin[j / 2];
+    v[j + 1] = b * cos[j / 2] + a * sin[j / 2];
+  }
+}
+
+template <int V>
+__device__ float sum_of_squares(const float (&v)[V]) {
   float squares = 0;
 #pragma unroll
   for (int j = 0; j < V; ++j) squares += v[j] * v[j];
-  squares = sum_lanes(squares, kGroup);  // by all lanes of the warp, those with values too
-  if (at.part < 2) {
-    const T* const weight = static_cast<const T*>(at.part == 0 ? args.q_norm : args.k_norm);
-    const std::int64_t angles = at.row % args.tokens * (args.head_dim / 2) + channel / 2;
-    float w[V];
-    float cos[V / 2];
-    float sin[V / 2];
-    load(weight + channel, w);
-    load(args.cos + angles, cos);
-    load(args.sin + angles, sin);
-    const float factor = rsqrtf(squares / static_cast<float>(args.head_dim) + args.eps);
-#pragma unroll
-    for (int j = 0; j < V; j += 2) {
-      const float a = v[j] * factor * w[j];
-      const float b = v[j + 1] * factor * w[j + 1];
-      v[j] = a * cos[j / 2] - b * sin[j / 2];
-      v[j + 1] = b * cos[j / 2] + a * sin[j / 2];
-    }
-  }
-  if (inside) write<T, V>(args, at, channel, v);
+  return squares;
+}
+
+/// Each lane has V channels of one head's q and k, which share their angles; kGroup lanes have all
+/// of them. blockIdx.x is the row, blockIdx.y cuts the heads.
+template <typename T, int V, int kGroup>
+__global__ void __launch_bounds__(kThreads) norm_rope_lanes(NormRopeArgs args) {
+  constexpr int kGroups = kThreads / kGroup;
+  const int heads = static_cast<int>(args.heads);
+  const int index = static_cast<int>(blockIdx.y) * kGroups + static_cast<int>(threadIdx.x) / kGroup;
+  const bool inside = index < heads;  // lanes outside take part in the shuffles
+  const int head = inside ? index : 0;
+  const int channel = static_cast<int>(threadIdx.x) % kGroup * V;
+  const std::int64_t row = blockIdx.x;
+  const std::int64_t part = args.heads * args.head_dim;
+  const T* const x = reinterpret_cast<const T*>(args.qkv.data) + row * args.qkv.row_stride +
+                     head * args.head_dim + channel;
+  float q[V];
+  float k[V];
+  float cos[V / 2];
+  float sin[V / 2];
+  load(x, q);
+  load(x + part, k);
+  const std::int64_t angles = row % args.tokens * (args.head_dim / 2) + channel / 2;
+  load(args.cos + angles, cos);
+  load(args.sin + angles, sin);
+  const auto count = static_cast<float>(args.head_dim);
+  const float q_factor = rsqrtf(sum_lanes(sum_of_squares(q), kGroup) / count + args.eps);
+  const float k_factor = rsqrtf(sum_lanes(sum_of_squares(k), kGroup) / count + args.eps);
+  if (!inside) return;
+  normalize_and_rotate(q, q_factor, static_cast<const T*>(args.q_norm) + channel, cos, sin);
+  normalize_and_rotate(k, k_factor, static_cast<const T*>(args.k_norm) + channel, cos, sin);
+  write<T, V>(args, {row, 0, head}, channel, q);
+  write<T, V>(args, {row, 1, head}, channel, k);
+  if (args.v.data == nullptr) return;
+  float v[V];
+  load(x + 2 * part, v);
+  write<T, V>(args, {row, 2, head}, channel, v);
 }
 
 /// Any even head_dim and alignment: a warp per head.
@@ -137,13 +156,13 @@ bool fits(const NormRopeArgs& args, std::int64_t bytes) {
 
 /// True when the head's lanes are a group that shuffles can sum; launches then.
 template <typename T>
-bool launch_lanes(const NormRopeArgs& args, int parts, cudaStream_t stream) {
+bool launch_lanes(const NormRopeArgs& args, cudaStream_t stream) {
   constexpr int V = kLanes<T>;
   if (!fits(args, sizeof(T))) return false;
   const auto launch = [&](auto group) {
     const dim3 grid(static_cast<unsigned>(args.qkv.rows),
-                    blocks_for(parts * args.heads, kThreads / group.value));
-    norm_rope_lanes<T, V, group.value><<<grid, kThreads, 0, stream>>>(args, parts);
+                    blocks_for(args.heads, kThreads / group.value));
+    norm_rope_lanes<T, V, group.value><<<grid, kThreads, 0, stream>>>(args);
     return true;
   };
   switch (args.head_dim / V) {
@@ -164,10 +183,10 @@ bool launch_lanes(const NormRopeArgs& args, int parts, cudaStream_t stream) {
 
 void launch_norm_rope(const NormRopeArgs& args, cudaStream_t stream) {
   if (args.qkv.rows == 0) return;
-  const int parts = args.v.data == nullptr ? 2 : 3;
   with_element(args.dtype, [&](auto element) {
     using T = decltype(element);
-    if (launch_lanes<T>(args, parts, stream)) return;
+    if (launch_lanes<T>(args, stream)) return;
+    const int parts = args.v.data == nullptr ? 2 : 3;
     const dim3 grid(static_cast<unsigned>(args.qkv.rows),
                     blocks_for(parts * args.heads, kThreads / 32));
     norm_rope_any<T><<<grid, kThreads, 0, stream>>>(args, parts);
