@@ -1,17 +1,27 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <vector>
 
 namespace dither {
+
+/// Throws kResourceExhausted when the file system of `path`, which need not exist, has fewer bytes
+/// free: a disk that fills up after an hour is found too late.
+void check_space(const std::filesystem::path& path, std::uint64_t bytes);
+
+/// `path` and those of its parents that do not exist, the innermost first.
+std::vector<std::filesystem::path> missing_folders(const std::filesystem::path& path);
 
 /// A folder that appears under its name only when everything in it is on disk: its files are
 /// written to a temporary sibling, commit() flushes that and swaps it in. Destroyed uncommitted, or
 /// with its process killed, it leaves what stood under the name as it was; a killed process also
-/// leaves the sibling, "<name>.tmp-<pid>-<n>", which nothing reads.
+/// leaves the sibling, "<name>.tmp-<pid>-<n>", which nothing reads and the next writer of the same
+/// name deletes. A living writer's is locked (flock) and left alone.
 class AtomicFolder {
  public:
-  /// Creates the temporary folder, and parents that do not exist. Throws kIo, kInvalidArgument (a
-  /// path without a name).
+  /// Creates the temporary folder, and parents that do not exist; those go again if it is not
+  /// committed. Throws kIo, kInvalidArgument (a path without a name).
   explicit AtomicFolder(const std::filesystem::path& path);
   ~AtomicFolder();
   AtomicFolder(const AtomicFolder&) = delete;
@@ -29,6 +39,8 @@ class AtomicFolder {
  private:
   std::filesystem::path path_;
   std::filesystem::path temporary_;
+  std::vector<std::filesystem::path> created_;  ///< parents
+  int lock_ = -1;                               ///< file descriptor of temporary_
 };
 
 }  // namespace dither

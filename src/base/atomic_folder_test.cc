@@ -44,6 +44,43 @@ TEST(AtomicFolder, LeavesNothingWhenDestroyed) {
   EXPECT_THAT(names_in(temp.path()), ElementsAre());
 }
 
+TEST(AtomicFolder, LeavesNoParentThatItCreated) {
+  const TempFolder temp;
+  {
+    const AtomicFolder folder(temp.path() / "a/b/out");
+  }
+  EXPECT_THAT(names_in(temp.path()), ElementsAre());
+  fs::create_directory(temp.path() / "a");
+  {
+    const AtomicFolder folder(temp.path() / "a/b/out");
+  }
+  EXPECT_THAT(names_in(temp.path()), ElementsAre("a"));
+}
+
+TEST(AtomicFolder, DeletesWhatAKilledWriterLeft) {
+  const TempFolder temp;
+  temp.write("out.tmp-123-0/half", "half");
+  temp.write("out.tmp-123-0.old/mine", "a result moved aside");
+  temp.write("out.tmp-1-x/mine", "not a writer's");
+  temp.write("other.tmp-1-0/half", "of another folder");
+  temp.write("out.tmp-5-1", "a file");
+  fs::create_directory_symlink(temp.path() / "other.tmp-1-0", temp.path() / "out.tmp-6-0");
+  const AtomicFolder living(temp.path() / "out");
+  const AtomicFolder other(temp.path() / "out");
+  EXPECT_THAT(names_in(temp.path()),
+              UnorderedElementsAre("out.tmp-123-0.old", "out.tmp-1-x", "other.tmp-1-0",
+                                   "out.tmp-5-1", "out.tmp-6-0", living.temporary().filename(),
+                                   other.temporary().filename()));
+  EXPECT_TRUE(fs::exists(temp.path() / "other.tmp-1-0/half"));
+}
+
+TEST(CheckSpace, ComparesWithWhatIsFree) {
+  const TempFolder temp;
+  check_space(temp.path() / "new/folder", 1);
+  EXPECT_EQ(error_of([&] { check_space(temp.path() / "new/folder", ~std::uint64_t{0}); }).code(),
+            ErrorCode::kResourceExhausted);
+}
+
 TEST(AtomicFolder, ReplacesAFolderWhole) {
   const TempFolder temp;
   temp.write("out/old", "old");

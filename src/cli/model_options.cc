@@ -15,8 +15,9 @@ namespace dither::cli {
 namespace {
 
 /// Components that a folder on the command line can replace, by their names in model_index.json.
-constexpr std::array kComponents = {"transformer", "text_encoder", "text_encoder_2", "tokenizer",
-                                    "tokenizer_2", "vae",          "scheduler"};
+constexpr std::array kComponents = {
+    "transformer", "transformer_2", "text_encoder", "text_encoder_2",
+    "tokenizer",   "tokenizer_2",   "vae",          "scheduler"};
 
 }  // namespace
 

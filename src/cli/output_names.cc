@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/atomic_file.h"
+#include "base/atomic_folder.h"
 #include "base/error.h"
 
 namespace dither::cli {
@@ -91,8 +92,14 @@ OutputNames::OutputNames(const Options& options, std::size_t pictures) : picture
   }
 }
 
-void OutputNames::prepare() const {
+OutputNames::~OutputNames() {
+  std::error_code ignored;  // a folder that holds something stays
+  for (const fs::path& folder : created_) fs::remove(folder, ignored);
+}
+
+void OutputNames::prepare() {
   if (create_folder_) {
+    created_ = missing_folders(folder_);
     std::error_code error;
     fs::create_directories(folder_, error);
     if (error && !fs::is_directory(folder_)) {

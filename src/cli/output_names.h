@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace dither::cli {
 
@@ -33,10 +34,14 @@ class OutputNames {
   /// `pictures`: how many there will be. Throws kInvalidArgument for contradicting options and for
   /// names that do not end in .png.
   OutputNames(const Options& options, std::size_t pictures);
+  /// Removes folders that prepare() created and nothing was written to.
+  ~OutputNames();
+  OutputNames(const OutputNames&) = delete;
+  OutputNames& operator=(const OutputNames&) = delete;
 
   /// Creates the folder and checks that pictures can be written; before any work. Throws like
   /// check_writable().
-  void prepare() const;
+  void prepare();
 
   /// The name of the next picture.
   std::filesystem::path next(std::string_view prompt, std::uint64_t seed);
@@ -47,6 +52,7 @@ class OutputNames {
   std::filesystem::path folder_;
   std::optional<std::filesystem::path> file_;  ///< asked for; the names derive from it
   bool create_folder_ = false;
+  std::vector<std::filesystem::path> created_;  ///< the innermost first
   std::size_t pictures_;
   std::size_t next_ = 0;
 };

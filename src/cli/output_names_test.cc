@@ -50,6 +50,24 @@ TEST(OutputNames, AutomaticNamesReplaceNothing) {
   EXPECT_THAT(fs::directory_iterator(folder)->path(), first);
 }
 
+TEST(OutputNames, LeavesNoEmptyFolders) {
+  const fs::path root = fs::path(testing::TempDir()) / "output_names_empty";
+  fs::remove_all(root);
+  fs::create_directory(root);
+  {
+    OutputNames names({.output_path = (root / "a/b/").string()}, 1);
+    names.prepare();
+    EXPECT_TRUE(fs::is_directory(root / "a/b"));
+  }
+  EXPECT_TRUE(fs::is_empty(root));
+  {
+    OutputNames names({.output_path = (root / "a/b").string()}, 1);
+    names.prepare();
+    write_file(names.next("Apple", 7), "x");
+  }
+  EXPECT_TRUE(fs::exists(root / "a/b/apple-seed7.png"));
+}
+
 TEST(OutputNames, RefusesWhatCannotWork) {
   using Options = OutputNames::Options;
   EXPECT_THROW(OutputNames(Options{.output = "a.jpg"}, 1), Error);

@@ -43,6 +43,40 @@ std::optional<std::string> containing(std::string_view word,
   return best;
 }
 
+/// Runs of whole parts of "--num-inference-steps": "num", "num-inference", ..., "steps".
+std::vector<std::string_view> part_runs(std::string_view name) {
+  name.remove_prefix(std::min(name.find_first_not_of('-'), name.size()));
+  std::vector<std::size_t> begins = {0};
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    if (name[i] == '-' || name[i] == '.') begins.push_back(i + 1);
+  }
+  std::vector<std::string_view> runs;
+  for (std::size_t i = 0; i < begins.size(); ++i) {
+    for (std::size_t j = i + 1; j <= begins.size(); ++j) {
+      const std::size_t end = j < begins.size() ? begins[j] - 1 : name.size();
+      runs.push_back(name.substr(begins[i], end - begins[i]));
+    }
+  }
+  return runs;
+}
+
+/// The shortest candidate with parts that the word misspells: --num-inference-steps for --stpes.
+std::optional<std::string> misspelt_part(std::string_view word,
+                                         std::span<const std::string> candidates) {
+  constexpr std::size_t kShortestPart = 4;  // below, one edit makes anything of anything
+  const std::string_view part = word.substr(std::min(word.find_first_not_of('-'), word.size()));
+  if (part.size() < kShortestPart) return std::nullopt;
+  std::optional<std::string> best;
+  for (const std::string& candidate : candidates) {
+    if (best && candidate.size() >= best->size()) continue;
+    const bool close = std::ranges::any_of(part_runs(candidate), [&](std::string_view run) {
+      return run.size() >= kShortestPart && edit_distance(part, run) <= part.size() / 4;
+    });
+    if (close) best = candidate;
+  }
+  return best;
+}
+
 }  // namespace
 
 std::optional<std::string> nearest(std::string_view word, std::span<const std::string> candidates) {
@@ -57,7 +91,8 @@ std::optional<std::string> nearest(std::string_view word, std::span<const std::s
       best = candidate;
     }
   }
-  return best ? best : containing(word, candidates);
+  if (!best) best = containing(word, candidates);
+  return best ? best : misspelt_part(word, candidates);
 }
 
 std::string did_you_mean(std::string_view word, std::span<const std::string> candidates) {

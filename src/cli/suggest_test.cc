@@ -34,6 +34,15 @@ TEST(Nearest, OffersAnOptionThatContainsTheWord) {
   EXPECT_EQ(nearest("--", options), std::nullopt);
 }
 
+TEST(Nearest, OffersAnOptionWithAPartThatIsMisspelt) {
+  const std::vector<std::string> options = {"--num-inference-steps", "--transformer-path",
+                                            "--component-paths.vae", "--seed"};
+  EXPECT_EQ(nearest("--stpes", options), "--num-inference-steps");
+  EXPECT_EQ(nearest("--infrence-steps", options), "--num-inference-steps");
+  EXPECT_EQ(nearest("--tranformer", options), "--transformer-path");
+  EXPECT_EQ(nearest("--steep-hill", options), std::nullopt);
+}
+
 TEST(Nearest, OffersOnlyWhatIsClose) {
   const std::vector<std::string> options = {"--width", "--height", "--seed"};
   EXPECT_EQ(nearest("--heigth", options), "--height");

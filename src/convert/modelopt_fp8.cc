@@ -69,19 +69,6 @@ const quant::Profile* choose_profile(const std::string& model_type, const nlohma
                      fmt::join(model_types(), ", ")));
 }
 
-/// Free space is checked first: a disk that fills up after an hour is found too late.
-void check_space(const fs::path& output, std::uint64_t bytes) {
-  std::error_code failed;
-  fs::path parent = output.parent_path();
-  while (!fs::exists(parent, failed) && parent != parent.parent_path())
-    parent = parent.parent_path();
-  const fs::space_info space = fs::space(parent, failed);
-  if (failed || space.available >= bytes) return;
-  throw Error(ErrorCode::kResourceExhausted,
-              fmt::format("{}: the result takes {} bytes, {} are free", parent.string(), bytes,
-                          space.available));
-}
-
 void warn_about(const ModelOptFp8Report& report) {
   if (!report.zero_amax.empty()) {
     log::warn("amax is 0, so the scale is 1: {}", fmt::join(report.zero_amax, ", "));

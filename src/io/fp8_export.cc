@@ -145,6 +145,20 @@ std::uint64_t byte_size(const TensorSpec& spec) {
 
 }  // namespace
 
+std::uint64_t fp8_export_bytes(const Checkpoint& source,
+                               const std::set<std::string, std::less<>>& layers) {
+  constexpr std::uint64_t kScaleBytes = 2 * sizeof(float);
+  std::uint64_t bytes = 0;
+  for (const TensorInfo& info : source.tensors()) {
+    const std::string_view name = info.name;
+    const bool quantized =
+        name.ends_with(kWeight) && layers.contains(name.substr(0, name.size() - kWeight.size()));
+    const DType dtype = quantized ? DType::kF8E4M3 : info.dtype;
+    bytes += byte_size({info.name, dtype, info.shape}) + (quantized ? kScaleBytes : 0);
+  }
+  return bytes;
+}
+
 std::vector<Fp8ExportLayer> write_fp8_export(const Fp8Export& what, const fs::path& folder,
                                              const ExportProgress& progress) {
   const Layers layers = find_scales(what);

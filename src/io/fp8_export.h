@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -41,5 +43,9 @@ using ExportProgress = std::function<bool(std::size_t done, std::size_t total)>;
 std::vector<Fp8ExportLayer> write_fp8_export(const Fp8Export& what,
                                              const std::filesystem::path& folder,
                                              const ExportProgress& progress);
+
+/// What the tensors take on disk when `layers` are quantized.
+std::uint64_t fp8_export_bytes(const Checkpoint& source,
+                               const std::set<std::string, std::less<>>& layers);
 
 }  // namespace dither

@@ -106,6 +106,12 @@ void check_output(const QuantizeOptions& options, const fs::path& output, const 
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{}: exists; --overwrite replaces it", output.string()));
   }
+  if (fs::is_directory(output) && !fs::is_empty(output) && !fs::exists(output / "config.json")) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{}: is not replaced: it holds no config.json and may be something "
+                            "else than a checkpoint",
+                            output.string()));
+  }
 }
 
 /// Draws every prompt under observation; `report` learns the number of steps.
@@ -175,6 +181,9 @@ QuantizeReport quantize_fp8(const QuantizeOptions& options, const QuantizeCallba
   const auto class_name = JsonConfig::load(config).get<std::string>("_class_name", "");
   const Selection selection = select_layers(options, class_name, *source);
 
+  check_space(output, fp8_export_bytes(source->stored(), selection.quantized));
+  AtomicFolder folder(output);  // before the calibration: a place that is not writable shows now
+
   QuantizeReport report{.transformer = output,
                         .model = options.load.model_path.string(),
                         .prompts = choose_prompts(options, model),
@@ -190,7 +199,6 @@ QuantizeReport quantize_fp8(const QuantizeOptions& options, const QuantizeCallba
                        .ignore = selection.ignore,
                        .input_amax = calibrate(options, selection, callbacks.calibration, report),
                        .producer_version = std::string(version())};
-  AtomicFolder folder(output);
   report.layers = write_fp8_export(what, folder.temporary(), callbacks.tensors);
   verify(folder.temporary(), report.layers);
   folder.commit(options.overwrite ? AtomicFolder::Existing::kReplace

@@ -10,7 +10,8 @@ import subprocess
 import time
 import unittest
 
-from command import (DITHER, FAST, MODEL, CommandTest, main, read_safetensors, write_safetensors)
+from command import (DITHER, FAST, MODEL, ROOT, CommandTest, main, read_safetensors,
+                     write_safetensors)
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -78,6 +79,9 @@ class Models(CommandTest):
         for says, path in [("/none", "/none"), (str(MODEL), MODEL)]:
             self.fail_with(1, "generate", "x", "--transformer-path", path, says=[says])
         self.fail_with(1, "generate", "x", "--vae-path", MODEL / "transformer", says=["transformer"])
+        for option in ["--transformer-2-path", "--component-paths.transformer_2"]:
+            self.fail_with(1, "generate", "x", option, MODEL / "transformer",
+                           says=["transformer_2", "text_encoder_2"])
 
     def test_missing_parts(self):
         model = self.copy_model()
@@ -215,6 +219,24 @@ class Outputs(CommandTest):
         self.assertRegex(done.stderr.splitlines()[-1], rb"^dither: error: full/a.png: .*space")
         self.assertEqual(done.stdout, b"")
 
+    def test_a_disk_too_small_for_a_checkpoint(self):
+        """Said before the work, and the old result stays."""
+        script = ('mount -t tmpfs -o size=15m none full && '
+                  '"$0" quantize --output-dir full/old --n-steps 1 --quiet || exit 9; '
+                  'sum=$(cat full/old/transformer/* | md5sum); '
+                  'for option in "--output-dir full/new" "--output-dir full/old --overwrite"; do '
+                  '"$0" quantize $option --n-steps 1 --quiet && exit 8; done; '
+                  '[ "$(ls full)" = old ] && [ "$(ls full/old)" = transformer ] && '
+                  '[ "$sum" = "$(cat full/old/transformer/* | md5sum)" ]')
+        (self.folder / "full").mkdir()
+        done = subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", script, DITHER],
+                              capture_output=True, cwd=self.folder, timeout=120)
+        if b"unshare" in done.stderr or b"mount:" in done.stderr:
+            self.skipTest("no namespaces here")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for line in done.stderr.splitlines():
+            self.assertRegex(line, rb"^dither: error: .*full.*: the result takes [0-9]+ bytes, [0-9]+ are free$")
+
     def test_a_limit_on_file_sizes(self):
         done = self.run_dither("generate", "apple", "-o", "a.png", "--quiet", *FAST,
                                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE,
@@ -242,6 +264,34 @@ class Interrupts(CommandTest):
         self.assertRegex(message.splitlines()[-1], rb"^dither: error: .*stopped")
         self.assert_no_file()
         return process.returncode
+
+    def test_kill_leaves_the_old_checkpoint(self):
+        """At any moment; what the killed run leaves, the next one deletes."""
+        micro = ROOT / "tests/golden/modelopt/flux1-micro"
+        commands = {
+            "fp8/transformer": ["quantize", "--output-dir", "fp8", "--n-steps", "1", "--calib-prompts",
+                                "prompts.txt"],
+            "converted": ["convert", "--modelopt-hf-dir", micro / "hf", "--modelopt-backbone-ckpt",
+                          micro, "--base-transformer-dir", micro / "base", "--output-dir",
+                          "converted"],
+        }
+        (self.folder / "prompts.txt").write_text("apple\n")
+        for result, command in commands.items():
+            folder = self.folder / result
+            self.succeed(*command, "--quiet")
+            begin = time.monotonic()
+            self.succeed(*command, "--quiet", "--overwrite")
+            duration = time.monotonic() - begin
+            whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+            for i in range(12):
+                process = subprocess.Popen([DITHER, *map(str, command), "--quiet", "--overwrite"],
+                                           cwd=self.folder, stdout=subprocess.DEVNULL)
+                time.sleep(duration * (i + 1) / 12)
+                process.kill()
+                process.wait()
+                self.assertEqual(whole, {path.name: path.read_bytes() for path in folder.iterdir()})
+            self.succeed(*command, "--quiet", "--overwrite")
+            self.assertEqual([path.name for path in folder.parent.glob("*.tmp-*")], [])
 
     def test_ctrl_c_leaves_nothing(self):
         self.assertEqual(self.interrupt(signal.SIGINT), 130)

@@ -54,7 +54,8 @@ class CommandTest(unittest.TestCase):
                       for path in self.folder.rglob("*") if path.is_file())
 
     def assert_no_file(self):
-        self.assertEqual(self.files(), [])
+        """No folder either."""
+        self.assertEqual(list(self.folder.rglob("*")), [])
 
     def copy_model(self):
         """A copy of the demo model to damage."""

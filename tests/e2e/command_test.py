@@ -35,6 +35,7 @@ class Misspelt(CommandTest):
             (["generate"], ["dither generate"]),
             (["generate", "x", "--heigth", "128"], ["--heigth", "did you mean '--height'"]),
             (["generate", "x", "--num-infernce-steps=4"], ["did you mean '--num-inference-steps'"]),
+            (["generate", "x", "--stpes", "5"], ["did you mean '--num-inference-steps'"]),
             (["generate", "a", "red", "apple"], ["'red'", "quote"]),
             (["generate", "x", "--seed"], ["--seed"]),
             (["generate", "x", "--seed", "-1"], ["--seed", "'-1'"]),

@@ -39,15 +39,24 @@ void check_prompt(std::string_view option, std::string_view text) {
   }
 }
 
-void check_side(std::string_view option, int value, int multiple) {
+/// What is wrong with a side; empty: nothing.
+std::string side_problem(std::string_view option, int value, int multiple) {
   const int largest = kMaxImageSide / multiple * multiple;
   if (value < multiple || value > largest) {
-    refuse("{} {}: must be {} to {}, a multiple of {}", option, value, multiple, largest, multiple);
+    return fmt::format("{} {}: must be {} to {}, a multiple of {}", option, value, multiple,
+                       largest, multiple);
   }
-  if (const int below = value / multiple * multiple; below != value) {
-    refuse("{} {}: must be a multiple of {}; the nearest are {} and {}", option, value, multiple,
-           below, below + multiple);
-  }
+  const int below = value / multiple * multiple;
+  if (below == value) return "";
+  return fmt::format("{} {}: must be a multiple of {}; the nearest are {} and {}", option, value,
+                     multiple, below, below + multiple);
+}
+
+void check_sides(int width, int height, int multiple) {
+  const std::string in_width = side_problem("width", width, multiple);
+  const std::string in_height = side_problem("height", height, multiple);
+  if (in_width.empty() && in_height.empty()) return;
+  refuse("{}{}{}", in_width, in_width.empty() || in_height.empty() ? "" : "; ", in_height);
 }
 
 void check_range(std::string_view option, int value, int least, int most) {
@@ -65,8 +74,7 @@ void check_scale(std::string_view option, double value) {
 void check(const ResolvedRequest& request, const Flux1Limits& limits) {
   check_prompt("prompt", request.prompt);
   check_prompt("negative prompt", request.negative_prompt);
-  check_side("width", request.width, limits.size_multiple);
-  check_side("height", request.height, limits.size_multiple);
+  check_sides(request.width, request.height, limits.size_multiple);
   check_range("num-inference-steps", request.num_inference_steps, 1,
               limits.max_num_inference_steps);
   check_range("max-sequence-length", request.max_sequence_length, 1, kMaxSequenceLength);

@@ -78,6 +78,9 @@ INSTANTIATE_TEST_SUITE_P(
                       "width 130: must be a multiple of 16; the nearest are 128 and 144"},
            BadRequest{[](auto& r) { r.height = 8191; },
                       "height 8191: must be a multiple of 16; the nearest are 8176 and 8192"},
+           BadRequest{[](auto& r) { r.width = r.height = 100; },
+                      "width 100: must be a multiple of 16; the nearest are 96 and 112; "
+                      "height 100: must be a multiple of 16; the nearest are 96 and 112"},
            BadRequest{[](auto& r) { r.width = 15; },
                       "width 15: must be 16 to 8192, a multiple of 16"},
            BadRequest{[](auto& r) { r.height = -128; },
