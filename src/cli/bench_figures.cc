@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/error.h"
 #include "io/json_text.h"
@@ -28,7 +29,7 @@ class Saved {
   /// Files of older versions lack some keys.
   template <typename T>
   T get(const char* key, T fallback) const {
-    return json_.contains(key) ? get<T>(key) : fallback;
+    return json_.contains(key) ? get<T>(key) : std::move(fallback);
   }
   const Json& require(const char* key) const {
     const auto it = json_.find(key);

@@ -107,7 +107,7 @@ void add_times(ReportTable& table, const BenchFigures& first) {
   time("  slowest", &BenchFigures::slowest_ms, seconds);
   for (const auto& [name, ms] : first.stages_ms) {
     table.cost(
-        "  " + name, [&name = name](const BenchFigures& f) { return f.stage_ms(name); },
+        "  " + name, [&wanted = name](const BenchFigures& f) { return f.stage_ms(wanted); },
         milliseconds);
   }
   time("  PNG", &BenchFigures::encode_png_ms, milliseconds);

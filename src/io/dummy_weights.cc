@@ -89,7 +89,7 @@ std::int64_t offset(std::uint64_t seed, std::string_view name) {
 
 std::shared_ptr<Storage> repeat(const PagePattern& block, DType dtype, std::int64_t elements) {
   const std::size_t bytes =
-      static_cast<std::size_t>(elements + kBlockElements) * dtype_bits(dtype) / 8;
+      static_cast<std::size_t>((elements + kBlockElements) * dtype_bits(dtype) / 8);
   auto range = block.repeat(bytes);
   // Storage knows no constness; the pages are read-only.
   return std::make_shared<Storage>(const_cast<std::byte*>(range.get()), bytes, nullptr, range);
@@ -233,7 +233,7 @@ Tensor DummyWeights::read(std::string_view name) const {
                            {values.data<float>(), static_cast<std::size_t>(values.elements())});
     return values;
   }
-  const Tensor values = view(values_, DType::kBF16, name, info->shape);
+  Tensor values = view(values_, DType::kBF16, name, info->shape);
   if (!is_norm_scale(name, info->shape)) return values;
   Tensor scales = Tensor::host(info->shape, DType::kBF16);
   std::transform(values.data<bf16>(), values.data<bf16>() + values.elements(), scales.data<bf16>(),

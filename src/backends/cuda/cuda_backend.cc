@@ -156,7 +156,7 @@ Tensor CudaBackend::upload(const Tensor& host, DType dtype) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("upload: {} is not contiguous", to_string(host)));
   }
-  const Tensor stored = Tensor::empty(host.shape(), host.dtype(), *this);
+  Tensor stored = Tensor::empty(host.shape(), host.dtype(), *this);
   staging_.upload({host.raw(), host.bytes()}, stored.raw(), stream());
   if (host.dtype() == dtype) return stored;
   Tensor converted = Tensor::empty(host.shape(), dtype, *this);

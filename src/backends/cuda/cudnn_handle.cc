@@ -22,7 +22,7 @@ namespace fe = cudnn_frontend;
 std::string one_line(std::string message) {
   constexpr std::size_t kMaxLength = 600;
   if (message.size() > kMaxLength) message = message.substr(0, kMaxLength) + "...";
-  std::replace(message.begin(), message.end(), '\n', ' ');
+  std::ranges::replace(message, '\n', ' ');
   while (!message.empty() && message.back() == ' ') message.pop_back();
   return message;
 }

@@ -37,7 +37,7 @@ void find(void* library, const char* name, Function& function) {
 
 /// Loaded once and kept: CUPTI must not be unloaded while a context lives.
 const Cupti& cupti() {
-  static const Cupti loaded = [] {
+  static const Cupti kLoaded = [] {
     void* library = nullptr;
     for (const char* name : {"libcupti.so.13", "libcupti.so"}) {
       if (library == nullptr) library = dlopen(name, RTLD_NOW | RTLD_GLOBAL);
@@ -54,7 +54,7 @@ const Cupti& cupti() {
     find(library, "cuptiActivityGetNextRecord", result.next_record);
     return result;
   }();
-  return loaded;
+  return kLoaded;
 }
 
 void check_cupti(CUptiResult status, const char* doing) {

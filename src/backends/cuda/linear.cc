@@ -151,12 +151,12 @@ std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
 
 Tensor LinearKernels::quantized(const Tensor& x, const DeviceLinear& layer) {
   const float reciprocal = 1 / *layer.input_scale;
-  const Tensor codes = Tensor::empty(x.shape(), DType::kF8E4M3, backend_);
+  Tensor codes = Tensor::empty(x.shape(), DType::kF8E4M3, backend_);
   launch_quantize_e4m3(
       {.x = row_view(x), .codes = row_view(codes), .dtype = x.dtype(), .reciprocal = reciprocal},
       stream_);
   if (layer.e4m3_input()) return codes;
-  const Tensor values = Tensor::empty(x.shape(), x.dtype(), backend_);
+  Tensor values = Tensor::empty(x.shape(), x.dtype(), backend_);
   launch_expand_e4m3({.codes = codes.data<std::uint8_t>(),
                       .values = values.raw(),
                       .dtype = x.dtype(),

@@ -42,7 +42,8 @@ int alignment_of(const void* data) {
 
 template <typename T>
 void set(const LtMatmulDesc& desc, cublasLtMatmulDescAttributes_t attribute, const T& value) {
-  check_lt(cublasLtMatmulDescSetAttribute(desc.get(), attribute, &value, sizeof value),
+  check_lt(cublasLtMatmulDescSetAttribute(desc.get(), attribute, static_cast<const void*>(&value),
+                                          sizeof value),
            "describe a product");
 }
 
