@@ -94,6 +94,7 @@ LoadOptions make_load_options(ModelOptions options, const std::optional<PictureP
   }
   LoadOptions load = to_load_options(options);
   if (from && !options.dtype) load.dtype = from->dtype;
+  if (from && !options.attention_precision) load.weights.attention = from->attention;
   return load;
 }
 

@@ -130,6 +130,7 @@ PictureParameters Generation::parameters(const GenerateRequest& request,
   picture.fingerprint = loaded_.pipeline->fingerprint();
   picture.dtype = loaded_.pipeline->dtype();
   picture.device = loaded_.backend->name();
+  picture.attention = load_options_.weights.attention;
   picture.noise = request.noise;
   picture.seed = drawn.seed;
   picture.request = result.request;

@@ -19,6 +19,7 @@ struct ModelOptions {
   bool strict_precision = false;
   std::optional<std::string> load_format;
   std::optional<std::string> dummy_quantization;
+  std::optional<std::string> attention_precision;
   std::optional<std::string> dtype;
   std::optional<std::string> device;
   std::optional<int> threads;
@@ -26,11 +27,14 @@ struct ModelOptions {
 
 /// Declares --model-path, --<component>-path (also as --component-paths.<component>),
 /// --transformer-weights-path, --modelopt-backbone, --strict-precision, --load-format,
-/// --dummy-quantization, --device and --threads.
+/// --dummy-quantization, --attention-precision, --device and --threads.
 void add_model_options(CLI::App& app, ModelOptions& options);
 
 /// Declares --dtype. Not part of the above because `bench` takes a list of them.
 void add_dtype_option(CLI::App& app, ModelOptions& options);
+
+/// What is wrong with a value of --attention-precision; empty: nothing.
+std::string refuse_attention_precision(const std::string& text);
 
 /// The words that --dtype takes.
 std::vector<std::string> compute_dtype_names();

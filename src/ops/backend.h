@@ -29,6 +29,9 @@ struct BackendTraits {
   bool rotates_in_place = false;
   /// linear(), layer_norm_modulate() and attention() write E4M3 codes, linear() reads them.
   bool e4m3_activations = false;
+  /// norm_rope_heads() writes E4M3 codes where its results are of that dtype, attention() reads
+  /// them.
+  bool e4m3_attention = false;
 };
 
 /// One kernel that ran on a device.

@@ -60,6 +60,9 @@ std::string to_json(const PictureParameters& parameters) {
   json["fingerprint"] = parameters.fingerprint;
   json["dtype"] = dtype_name(parameters.dtype);
   json["device"] = parameters.device;
+  if (parameters.attention.fp8) {
+    json["attention_precision"] = attention_schedule_name(parameters.attention);
+  }
   json["noise"] = noise_source_name(parameters.noise);
   json["seed"] = std::to_string(parameters.seed);
   json["prompt"] = request.prompt;
@@ -92,6 +95,9 @@ PictureParameters parse_picture_parameters(std::string_view json, std::string_vi
   const auto dtype = document.get<std::string>("dtype");
   parameters.dtype = known(parse_dtype(dtype), path, "dtype", dtype);
   parameters.device = document.get<std::string>("device");
+  const auto attention = document.get<std::string>("attention_precision", "bf16");
+  parameters.attention =
+      known(parse_attention_schedule(attention), path, "attention_precision", attention);
   const auto noise = document.get<std::string>("noise");
   parameters.noise = known(parse_noise_source(noise), path, "noise", noise);
   parameters.seed = parse_seed(document.get<std::string>("seed"), path);

@@ -28,6 +28,7 @@ struct PictureParameters {
   std::string fingerprint;  ///< Pipeline::fingerprint
   DType dtype = DType::kBF16;
   std::string device;  ///< "cpu" or "cuda"
+  AttentionSchedule attention = {};
   NoiseSource noise = NoiseSource::kTorchCpu;
   std::uint64_t seed = 0;  ///< of this picture
   ResolvedRequest request;

@@ -302,6 +302,44 @@ TEST_P(CudaOps, Attention) {
   }
 }
 
+// Codes keep 3 bits of a mantissa: q, k, v and the probabilities are each within 2^-4 of
+// themselves, and so is the result; errors of single values average out, to 3-4 % of the norm on
+// normal data.
+TEST_P(CudaOps, Fp8AttentionStaysClose) {
+  if (!bf16()) GTEST_SKIP() << "for bf16";
+  for (const bool codes_out : {false, true}) {
+    for (const std::int64_t d : {64, 128}) {
+      Inputs in(*cuda_, GetParam());
+      const Tensor stream = in.tensor({1, 200, 3 * 4 * d});
+      const Tensor copy = Tensor::empty(stream.shape(), stream.dtype(), *cuda_);
+      cuda_->copy(stream, copy);  // one of them is rotated in place
+      const Tensor norm = in.tensor({d});
+      const ops::Rope rope{in.table({200, d / 2}), in.table({200, d / 2})};
+      const auto attend = [&](const Tensor& qkv, ops::AttentionPrecision precision,
+                              const ops::Output& out) {
+        const ops::PackedQkv packed{qkv, norm, norm};
+        const auto operands = ops::norm_rope_heads({&packed, 1}, rope, 4, 1e-6F, precision);
+        return ops::attention(operands,
+                              {.scale = 1 / std::sqrt(static_cast<float>(d)), .out = out});
+      };
+      const float scale = 1.0F / 448;
+      ops::Output out;
+      if (codes_out) out.e4m3_scale = scale;
+      std::vector<float> actual = to_floats(attend(copy, ops::AttentionPrecision::kE4m3, out));
+      const std::vector<float> expected =
+          to_floats(attend(stream, ops::AttentionPrecision::kActivations, {}));
+      double difference = 0;
+      double norm2 = 0;
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        if (codes_out) actual[i] *= scale;
+        difference += std::pow(double{actual[i]} - double{expected[i]}, 2);
+        norm2 += std::pow(double{expected[i]}, 2);
+      }
+      EXPECT_LE(std::sqrt(difference / norm2), 0.06) << "D " << d << " codes " << codes_out;
+    }
+  }
+}
+
 struct ConvCase {
   std::int64_t batch, h, w, c_in, c_out, kernel;
   int stride;

@@ -66,6 +66,22 @@ TEST_F(CudaPipeline, RepeatsItselfBitForBit) {
   EXPECT_EQ(draw(load("cuda", DType::kBF16), other).image, through_graph.image);
 }
 
+// Graphs of both precisions in one trajectory, and what the approximate tier costs.
+TEST_F(CudaPipeline, Fp8AttentionEndsNearby) {
+  const LoadedPipeline bf16 = load("cuda", DType::kBF16);
+  for (const AttentionSchedule& schedule :
+       {AttentionSchedule{.fp8 = true}, AttentionSchedule{.fp8 = true, .first = 3, .last = 3}}) {
+    LoadOptions options{.model_path = demo_model(), .dtype = DType::kBF16};
+    options.weights.attention = schedule;
+    const LoadedPipeline fp8 = load_pipeline(options, make_backend("cuda"));
+    const GeneratedImage drawn = draw(fp8, request_);
+    const double similarity = cosine(last_latents(drawn), last_latents(draw(bf16, request_)));
+    RecordProperty(attention_schedule_name(schedule), std::to_string(similarity));
+    EXPECT_GE(similarity, 0.99) << attention_schedule_name(schedule);
+    EXPECT_EQ(draw(fp8, request_).image, drawn.image);
+  }
+}
+
 TEST_F(CudaPipeline, TrueCfgRunsThroughTheGraph) {
   request_.negative_prompt = "blue";
   request_.true_cfg_scale = 2.0;

@@ -1,9 +1,11 @@
 #include "backends/cuda/attention.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "backends/cuda/kernels/quantize.h"
 #include "backends/cuda/kernels/softmax.h"
+#include "base/error.h"
 
 namespace dither::cuda {
 namespace {
@@ -32,6 +34,7 @@ Matrix heads_of(const Tensor& tensor, std::int64_t index, std::int64_t first, st
 
 void AttentionKernels::run(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                            const Tensor& y) {
+  if (in.q.dtype() == DType::kF8E4M3) return run_codes(in, options, y);
   if (!options.out.e4m3_scale) return write(in, options, y);
   const Tensor values = Tensor::empty(y.shape(), in.q.dtype(), backend_);
   ops::AttentionOptions activations = options;
@@ -42,6 +45,52 @@ void AttentionKernels::run(const ops::AttentionOperands& in, const ops::Attentio
                         .dtype = values.dtype(),
                         .reciprocal = 1 / *options.out.e4m3_scale},
                        stream_);
+}
+
+const float* AttentionKernels::device_scalar(float value) {
+  Tensor& scalar = scalars_[value];
+  if (!scalar.defined()) {
+    Tensor host = Tensor::host({1}, DType::kF32);
+    *host.data<float>() = value;
+    scalar = backend_.upload(host, DType::kF32);
+  }
+  return scalar.data<float>();
+}
+
+void AttentionKernels::run_codes(const ops::AttentionOperands& in,
+                                 const ops::AttentionOptions& options, const Tensor& y) {
+  if (options.causal || options.bias.defined() || !CudnnAttention::supports_fp8(in)) {
+    throw Error(ErrorCode::kUnsupported,
+                "cuda: an FP8 attention has neither bias nor causal mask, and a head_dim that is a "
+                "multiple of 16, at most 128");
+  }
+  const float* const v_scale = in.v_scale.data<float>();
+  const std::optional<float> wanted = options.out.e4m3_scale;
+  const Tensor unused = Tensor::empty({ops::kScaleElements}, DType::kF32, backend_);
+  const Fp8AttentionScales scales{
+      .descale_q = device_scalar(1),
+      .descale_k = device_scalar(1),
+      .descale_v = v_scale,
+      .scale_s = device_scalar(kFp8ProbabilityScale),
+      .descale_s = device_scalar(1 / kFp8ProbabilityScale),
+      // A mean of values is no larger than the largest of them: its scale serves the result too.
+      .scale_o = wanted ? device_scalar(1 / *wanted) : v_scale + ops::kReciprocalElement,
+      .amax_s = unused.data<float>(),
+      .amax_o = unused.data<float>() + ops::kReciprocalElement};
+  // Hopper's kernel writes codes; a reader of activations gets them expanded.
+  const Tensor codes = wanted ? y : Tensor::empty(y.shape(), DType::kF8E4M3, backend_);
+  const RowView rows = row_view(codes);
+  fused_.run_fp8(in, options.scale, scales, rows.data, rows.row_stride,
+                 rows.row_stride * codes.dim(1));
+  if (wanted) return;
+  const Tensor values = y.contiguous() ? y : Tensor::empty(y.shape(), y.dtype(), backend_);
+  launch_expand_e4m3({.codes = codes.data<std::uint8_t>(),
+                      .values = values.raw(),
+                      .dtype = y.dtype(),
+                      .count = y.elements(),
+                      .device_scale = v_scale},
+                     stream_);
+  if (!y.contiguous()) backend_.copy(values, y);
 }
 
 void AttentionKernels::write(const ops::AttentionOperands& in, const ops::AttentionOptions& options,

@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <map>
+
 #include "backends/cuda/cudnn_attention.h"
 #include "backends/cuda/lt_matmul.h"
 #include "ops/backend.h"
@@ -10,7 +12,8 @@
 namespace dither::cuda {
 
 /// softmax(scale * q k^T + bias) v: cuDNN's fused kernel where it takes the operands, else two
-/// products around a softmax, in pieces of queries that bound the memory for the scores.
+/// products around a softmax, in pieces of queries that bound the memory for the scores. E4M3
+/// operands are cuDNN's alone.
 class AttentionKernels {
  public:
   AttentionKernels(ops::Backend& backend, LtMatmul& matmul, CudnnAttention& fused,
@@ -22,6 +25,9 @@ class AttentionKernels {
   void run(const ops::AttentionOperands& in, const ops::AttentionOptions& options, const Tensor& y);
 
  private:
+  void run_codes(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
+                 const Tensor& y);
+  const float* device_scalar(float value);
   void write(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
              const Tensor& y);
   void unfused(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
@@ -31,6 +37,7 @@ class AttentionKernels {
   LtMatmul& matmul_;
   CudnnAttention& fused_;
   cudaStream_t stream_;
+  std::map<float, Tensor> scalars_;
 };
 
 }  // namespace dither::cuda

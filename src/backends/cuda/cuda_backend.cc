@@ -63,7 +63,10 @@ class CudaBackend final : public ops::Backend {
   std::string_view name() const override { return "cuda"; }
   std::string description() const override;
   ops::BackendTraits traits() const override {
-    return {.strided_results = true, .rotates_in_place = true, .e4m3_activations = true};
+    return {.strided_results = true,
+            .rotates_in_place = true,
+            .e4m3_activations = true,
+            .e4m3_attention = true};
   }
   std::unique_ptr<ops::Recording> record(std::function<void()> work) override {
     return std::make_unique<GraphRecording>(std::move(work), memory_, stream());
@@ -127,6 +130,7 @@ class CudaBackend final : public ops::Backend {
  private:
   /// A contiguous copy.
   Tensor packed(const Tensor& tensor);
+  void scale_values(std::span<const ops::PackedQkv> streams, const ops::AttentionOperands& out);
   void axpby(const AxpbyArgs& args) { launch_axpby(args, stream()); }
 
   // In the order of destruction, reversed: what uses the memory and the stream goes first.
@@ -265,9 +269,13 @@ void CudaBackend::norm_rope_heads(std::span<const ops::PackedQkv> streams, const
   const auto rows_of = [&](const Tensor& t) {
     return RowView{t.raw(), t.dim(0) * tokens, heads * head_dim, t.strides()[1]};
   };
+  const bool codes = out.q.dtype() == DType::kF8E4M3;
+  if (codes) scale_values(streams, out);
   std::int64_t first = 0;
   for (const ops::PackedQkv& stream : streams) {
     NormRopeArgs args{};
+    args.codes = codes;
+    if (codes) args.v_reciprocal = out.v_scale.data<float>() + ops::kReciprocalElement;
     args.qkv = row_view(stream.qkv);
     args.tokens = stream.qkv.dim(1);
     args.heads = heads;
@@ -287,6 +295,20 @@ void CudaBackend::norm_rope_heads(std::span<const ops::PackedQkv> streams, const
     launch_norm_rope(args, this->stream());
     first += args.tokens;
   }
+}
+
+/// v_scale of codes from the values' largest magnitude.
+void CudaBackend::scale_values(std::span<const ops::PackedQkv> streams,
+                               const ops::AttentionOperands& out) {
+  const Tensor largest = Tensor::empty({1}, DType::kF32, *this);
+  check(cudaMemsetAsync(largest.raw(), 0, largest.bytes(), stream()), "zero a number");
+  for (const ops::PackedQkv& stream : streams) {
+    const std::int64_t width = stream.qkv.dim(-1) / 3;
+    launch_largest_magnitude(row_view(stream.qkv.slice(-1, 2 * width, 3 * width)),
+                             stream.qkv.dtype(), largest.data<float>(), this->stream());
+  }
+  float* const scale = out.v_scale.data<float>();
+  launch_e4m3_scales(largest.data<float>(), scale, scale + ops::kReciprocalElement, stream());
 }
 
 void CudaBackend::upsample_nearest2x(const Tensor& x, const Tensor& y) {

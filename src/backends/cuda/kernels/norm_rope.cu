@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cmath>
+
 #include "backends/cuda/cuda_check.h"
 #include "backends/cuda/kernels/common.cuh"
 #include "backends/cuda/kernels/float8.cuh"
@@ -15,32 +18,25 @@ struct Head {
   int head;
 };
 
-/// Where a head's result goes.
-struct Target {
-  RowView rows;
-  float reciprocal;
-};
-
-__device__ Target target_of(const NormRopeArgs& args, int part) {
-  if (part == 0) return {args.q, args.q_reciprocal};
-  if (part == 1) return {args.k, args.k_reciprocal};
-  return {args.v, args.v_reciprocal};
+__device__ RowView target_of(const NormRopeArgs& args, int part) {
+  return part == 0 ? args.q : part == 1 ? args.k : args.v;
 }
 
 template <typename T, int V>
 __device__ void write(const NormRopeArgs& args, const Head& at, std::int64_t channel,
                       float (&v)[V]) {
-  const Target target = target_of(args, at.part);
+  const RowView target = target_of(args, at.part);
   const std::int64_t sample = at.row / args.tokens;
   const std::int64_t row = sample * args.out_tokens + args.first_token + at.row % args.tokens;
-  const std::int64_t offset = row * target.rows.row_stride + at.head * args.head_dim + channel;
-  if (target.reciprocal == 0) {
-    store(v, reinterpret_cast<T*>(target.rows.data) + offset);
+  const std::int64_t offset = row * target.row_stride + at.head * args.head_dim + channel;
+  if (!args.codes) {
+    store(v, reinterpret_cast<T*>(target.data) + offset);
     return;
   }
 #pragma unroll
   for (int j = 0; j < V; ++j) v[j] = rounded<T>(v[j]);
-  store_codes(v, target.reciprocal, reinterpret_cast<std::uint8_t*>(target.rows.data) + offset);
+  store_codes(v, at.part == 2 ? *args.v_reciprocal : 1.0F,
+              reinterpret_cast<std::uint8_t*>(target.data) + offset);
 }
 
 /// V channels of a head, normalised and rotated: `factor` is 1 / rms of the whole head.
@@ -138,13 +134,37 @@ __global__ void __launch_bounds__(kThreads) norm_rope_any(NormRopeArgs args, int
   }
 }
 
+template <typename T, int V>
+__global__ void __launch_bounds__(kThreads) largest_magnitude(RowView x, float* largest) {
+  __shared__ float scratch[32];
+  float found = 0;
+  for (std::int64_t row = blockIdx.x; row < x.rows; row += gridDim.x) {
+    const T* const values = reinterpret_cast<const T*>(x.data) + row * x.row_stride;
+    for (std::int64_t col = threadIdx.x * V; col < x.cols; col += kThreads * V) {
+      float v[V];
+      load(values + col, v);
+#pragma unroll
+      for (int j = 0; j < V; ++j) found = fmaxf(found, fabsf(v[j]));
+    }
+  }
+  found = max_block(found, scratch);
+  // Floats that are not negative order like their bits.
+  if (threadIdx.x == 0) atomicMax(reinterpret_cast<unsigned*>(largest), __float_as_uint(found));
+}
+
+__global__ void e4m3_scales(const float* largest, float* scale, float* reciprocal) {
+  const bool usable = *largest > 0 && *largest < INFINITY;
+  *scale = usable ? *largest / 448.0F : 1.0F;
+  *reciprocal = usable ? 448.0F / *largest : 1.0F;
+}
+
 bool rows_fit(const RowView& view, std::int64_t bytes) {
   return view.data == nullptr || (reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 &&
                                   view.row_stride * bytes % 16 == 0);
 }
 
 bool fits(const NormRopeArgs& args, std::int64_t bytes) {
-  const std::int64_t result = args.q_reciprocal == 0 ? bytes : 1;
+  const std::int64_t result = args.codes ? 1 : bytes;
   return rows_fit(args.qkv, bytes) && rows_fit(args.q, result) && rows_fit(args.k, result) &&
          rows_fit(args.v, result) && args.head_dim * bytes % 16 == 0 &&
          vectors_fit(args.q_norm, 0, args.head_dim, bytes) &&
@@ -192,6 +212,26 @@ void launch_norm_rope(const NormRopeArgs& args, cudaStream_t stream) {
     norm_rope_any<T><<<grid, kThreads, 0, stream>>>(args, parts);
   });
   check_launch("launch norm_rope");
+}
+
+void launch_largest_magnitude(const RowView& x, DType dtype, float* largest, cudaStream_t stream) {
+  if (x.rows == 0 || x.cols == 0) return;
+  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(x.rows, 132 * 8));
+  with_element(dtype, [&](auto element) {
+    using T = decltype(element);
+    if (vectors_fit(x.data, x.row_stride, x.cols, sizeof(T))) {
+      largest_magnitude<T, kLanes<T>><<<blocks, kThreads, 0, stream>>>(x, largest);
+    } else {
+      largest_magnitude<T, 1><<<blocks, kThreads, 0, stream>>>(x, largest);
+    }
+  });
+  check_launch("launch largest_magnitude");
+}
+
+void launch_e4m3_scales(const float* largest, float* scale, float* reciprocal,
+                        cudaStream_t stream) {
+  e4m3_scales<<<1, 1, 0, stream>>>(largest, scale, reciprocal);
+  check_launch("launch e4m3_scales");
 }
 
 }  // namespace dither::cuda

@@ -27,11 +27,18 @@ struct NormRopeArgs {
                     ///< null: v stays where it is
   std::int64_t out_tokens = 0;   ///< the row of token t of sample b is
   std::int64_t first_token = 0;  ///< b out_tokens + first_token + t
-  /// All or none are not 0: results are E4M3 codes of (value rounded to dtype) * reciprocal.
-  float q_reciprocal = 0;
-  float k_reciprocal = 0;
-  float v_reciprocal = 0;
+  /// Results are E4M3 codes of values rounded to dtype, those of v multiplied by *v_reciprocal.
+  bool codes = false;
+  const float* v_reciprocal = nullptr;  ///< in device memory
 };
 void launch_norm_rope(const NormRopeArgs& args, cudaStream_t stream);
+
+/// *largest = max(*largest, max |x|) over rows of dtype; NaN does not count. Any order gives the
+/// same bits. Reads x once.
+void launch_largest_magnitude(const RowView& x, DType dtype, float* largest, cudaStream_t stream);
+
+/// Of the largest magnitude m of a tensor: *scale = m / 448, *reciprocal = 448 / m; 1 and 1 for m =
+/// 0.
+void launch_e4m3_scales(const float* largest, float* scale, float* reciprocal, cudaStream_t stream);
 
 }  // namespace dither::cuda

@@ -33,13 +33,23 @@ __global__ void __launch_bounds__(kThreads) quantize(QuantizeArgs args) {
   }
 }
 
-template <typename T>
+template <typename T, int V>
 __global__ void __launch_bounds__(kThreads) expand(ExpandArgs args) {
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads * V;
   T* const values = static_cast<T*>(args.values);
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const float scale = args.device_scale != nullptr ? *args.device_scale : args.scale;
+  for (std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
        i < args.count; i += step) {
-    values[i] = from_f32<T>(e4m3_to_f32(args.codes[i]) * args.scale);
+    alignas(8) std::uint8_t codes[V];
+    if constexpr (V == 8) {
+      *reinterpret_cast<uint2*>(codes) = *reinterpret_cast<const uint2*>(args.codes + i);
+    } else {
+      for (int j = 0; j < V; ++j) codes[j] = args.codes[i + j];
+    }
+    float v[V];
+#pragma unroll
+    for (int j = 0; j < V; ++j) v[j] = e4m3_to_f32(codes[j]) * scale;
+    store(v, values + i);
   }
 }
 
@@ -66,7 +76,14 @@ void launch_expand_e4m3(const ExpandArgs& args, cudaStream_t stream) {
   if (args.count == 0) return;
   const unsigned blocks = std::min(blocks_for(args.count, kThreads), 132U * 64U);
   with_element(args.dtype, [&](auto element) {
-    expand<decltype(element)><<<blocks, kThreads, 0, stream>>>(args);
+    using T = decltype(element);
+    constexpr int V = kLanes<T>;
+    if (args.count % V == 0 && reinterpret_cast<std::uintptr_t>(args.codes) % V == 0 &&
+        reinterpret_cast<std::uintptr_t>(args.values) % 16 == 0) {
+      expand<T, V><<<blocks, kThreads, 0, stream>>>(args);
+    } else {
+      expand<T, 1><<<blocks, kThreads, 0, stream>>>(args);
+    }
   });
   check_launch("launch expand_e4m3");
 }

@@ -24,6 +24,7 @@ struct ExpandArgs {
   DType dtype = DType::kF32;
   std::int64_t count = 0;
   float scale = 1;
+  const float* device_scale = nullptr;  ///< in place of scale, in device memory
 };
 void launch_expand_e4m3(const ExpandArgs& args, cudaStream_t stream);
 
