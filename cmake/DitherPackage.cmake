@@ -1,5 +1,5 @@
 # What `cmake --install` puts in place: the command, the shared library libdither with its headers
-# and CMake package, the demo model, the licences.
+# and CMake package, the demo model, configs of models to time without weights, the licences.
 include(CMakePackageConfigHelpers)
 
 # The build tree has the layout of an installation, so that the command finds its models by the one
@@ -43,4 +43,5 @@ if(TARGET dither_cli)
 endif()
 install(DIRECTORY models/emoji-flux DESTINATION ${DITHER_INSTALL_DATADIR}/models
         PATTERN train EXCLUDE)
+install(DIRECTORY models/configs DESTINATION ${DITHER_INSTALL_DATADIR}/models)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -22,6 +22,12 @@ scripts() {
   git grep --untracked -lzE '^#!.*\b(ba)?sh$' -- tools .ci | xargs -0 shellcheck
 }
 
+# The CUDA room's headers need the toolkit's; without it they are not checked.
+cuda_flags=()
+if command -v nvcc >/dev/null; then
+  cuda_flags=(-isystem "$(dirname "$(command -v nvcc)")/../include")
+fi
+
 # The headers that the build does not already prove self-contained: x.cc proves it of an x.h that it
 # includes first.
 headers_to_check() {
@@ -32,13 +38,20 @@ headers_to_check() {
       if [ "src/$first" = "$header" ]; then continue; fi
     fi
     printf '%s\0' "$header"
-  done < <(tools/sources.sh '*.h')
+  done < <(
+    if [ ${#cuda_flags[@]} -gt 0 ]; then
+      tools/sources.sh '*.h'
+    else
+      tools/sources.sh '*.h' ':!src/backends/cuda/*'
+    fi
+  )
 }
 
 # Every header compiles alone.
 headers() {
   headers_to_check |
     xargs -0 -P "${JOBS:-$(nproc)}" -n 4 clang++-19 -std=c++20 -fsyntax-only -xc++ -Isrc -Iinclude \
+      "${cuda_flags[@]}" \
       -Itests '-DDITHER_SOURCE_DIR="."' -Wall -Wextra -Werror -Wno-pragma-once-outside-header \
       -Wno-unused-function -Wno-unused-const-variable
 }

@@ -1,6 +1,7 @@
 #include "cli/bench.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -10,6 +11,7 @@
 #include "base/version.h"
 #include "cli/bench_report.h"
 #include "cli/bench_run.h"
+#include "cli/kernel_report.h"
 #include "cli/model_options.h"
 #include "cli/options.h"
 #include "cli/output_names.h"
@@ -22,10 +24,14 @@ constexpr const char* kNotes = R"(Examples:
   dither bench                                  the demo model as stored
   dither bench --dtype bf16,f32 --runs 10
   dither bench "a cat" --model-path ~/models/flux --num-inference-steps 4 --json flux.json
+  dither bench "a cat" --model-path ~/models/flux --num-inference-steps 4 --against flux.json
+  dither bench --model-path models/configs/flux1-dev --load-format dummy --device cuda
 
 A run is one request of a loaded model, from the prompt to the PNG on disk. The share of peak
 compares the matrix products of a denoising step with a large matrix product of the same dtype,
 measured here and now on the same threads.)";
+
+constexpr std::size_t kMaxSavedBytes = std::size_t{64} << 20;
 
 struct BenchOptions {
   std::string prompt = "a red apple";
@@ -35,10 +41,17 @@ struct BenchOptions {
   int runs = 5;
   int warmup = 1;
   std::optional<std::string> json;
+  std::optional<std::string> against;
+  std::optional<std::string> profile;
 };
 
 void bench(const BenchOptions& options) {
   if (options.json) check_writable(*options.json);
+  if (options.profile) check_writable(*options.profile);
+  std::vector<BenchFigures> saved;
+  if (options.against) {
+    saved = parse_bench_json(read_text_file(*options.against, kMaxSavedBytes), *options.against);
+  }
   GenerateRequest request;
   request.prompt = options.prompt;
   apply_request_options(options.request, request);
@@ -47,10 +60,22 @@ void bench(const BenchOptions& options) {
   for (const std::string& dtype : options.dtypes) {
     LoadOptions load = to_load_options(options.model);
     load.dtype = parse_compute_dtype(dtype);
-    results.push_back(run_bench(load, request, {options.warmup, options.runs}));
+    results.push_back(run_bench(load, request,
+                                {.warmup = options.warmup,
+                                 .measured = options.runs,
+                                 .trace = options.profile.has_value()}));
   }
-  fmt::print("{}", bench_table(results));
+  fmt::print("{}", bench_table(results, saved));
   if (options.json) write_file(*options.json, bench_json(results));
+  if (!options.profile) return;
+  const auto& kernels = results.back().kernels;
+  if (kernels.empty()) {
+    spdlog::warn("--profile: device {} has no kernels to trace; the file lists none",
+                 results.back().device);
+  }
+  fmt::print("\nKernels of a request of {} steps ({}):\n{}", kTracedSteps, results.back().dtype,
+             kernel_table(kernels));
+  write_file(*options.profile, chrome_trace(kernels));
 }
 
 }  // namespace
@@ -69,7 +94,15 @@ void add_bench(CLI::App& app) {
       ->check(whole_number(0, 10'000))
       ->take_last()
       ->type_name("N");
+  command
+      ->add_option("--profile", options->profile,
+                   "Also trace the device's kernels: a table, and a file for Perfetto")
+      ->take_last()
+      ->type_name("FILE");
   command->add_option("--json", options->json, "Also write every measurement")
+      ->take_last()
+      ->type_name("FILE");
+  command->add_option("--against", options->against, "Compare with a file that --json wrote")
       ->take_last()
       ->type_name("FILE");
   command

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/version.h"
 #include "cli/text_table.h"
@@ -14,108 +14,190 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::vector<double> totals_ms(const BenchResult& result) {
-  std::vector<double> values;
-  for (const BenchSample& sample : result.samples) values.push_back(sample.total_ms);
-  return values;
-}
-
-std::vector<double> steps_ms(const BenchResult& result) {
-  std::vector<double> values;
-  for (const BenchSample& sample : result.samples) {
-    values.insert(values.end(), sample.denoise_steps_ms.begin(), sample.denoise_steps_ms.end());
-  }
-  return values;
-}
-
-std::vector<double> stage_ms(const BenchResult& result, const std::string& name) {
-  std::vector<double> values;
-  for (const BenchSample& sample : result.samples) {
-    for (const StageTime& stage : sample.stages) {
-      if (stage.name == name) values.push_back(stage.duration_ms);
-    }
-  }
-  return values;
-}
-
-std::vector<double> encode_ms(const BenchResult& result) {
-  std::vector<double> values;
-  for (const BenchSample& sample : result.samples) values.push_back(sample.encode_png_ms);
-  return values;
-}
-
-/// GFLOP/s that the median step reaches.
-double step_rate(const BenchResult& result) {
-  return result.step_gflop / (median(steps_ms(result)) * 1e-3);
-}
-
 std::string seconds(double ms) { return fmt::format("{:.3f} s", ms * 1e-3); }
 std::string milliseconds(double ms) { return fmt::format("{:.1f} ms", ms); }
+std::string mebibytes(double bytes) { return fmt::format("{:.0f} MiB", bytes / (1 << 20)); }
+
+/// "933.2 GFLOP", "74.4 TFLOP"; rates alike.
+std::string operations(double gflop, std::string_view per, int digits) {
+  constexpr double kLarge = 10'000;
+  if (gflop >= kLarge) return fmt::format("{:.1f} TFLOP{}", gflop * 1e-3, per);
+  return fmt::format("{:.{}f} GFLOP{}", gflop, digits, per);
+}
+
+/// One result in the table, and what it is held against.
+struct Column {
+  BenchFigures now;
+  const BenchFigures* saved;  ///< may be null
+};
+
+class ReportTable {
+ public:
+  explicit ReportTable(std::vector<Column> columns)
+      : columns_(std::move(columns)), table_(alignments(columns_)) {}
+
+  void heading() {
+    std::vector<std::string> cells = {""};
+    for (const auto& [now, saved] : columns_) {
+      cells.push_back(now.dtype);
+      if (saved != nullptr) cells.insert(cells.end(), {"saved", "ratio"});
+    }
+    table_.add(std::move(cells));
+  }
+
+  /// What has no ratio.
+  void rate(const std::string& title, const std::function<std::string(const BenchFigures&)>& cell) {
+    std::vector<std::string> cells = {title};
+    for (const auto& [now, saved] : columns_) {
+      cells.push_back(cell(now));
+      if (saved != nullptr) cells.insert(cells.end(), {cell(*saved), ""});
+    }
+    table_.add(std::move(cells));
+  }
+
+  /// What is better when it is less. Empty where a result does not have it.
+  void cost(const std::string& title,
+            const std::function<std::optional<double>(const BenchFigures&)>& value,
+            const std::function<std::string(double)>& format) {
+    std::vector<std::string> cells = {title};
+    for (const auto& [now, saved] : columns_) {
+      const std::optional<double> current = value(now);
+      cells.push_back(current ? format(*current) : "");
+      if (saved == nullptr) continue;
+      const std::optional<double> before = value(*saved);
+      cells.push_back(before ? format(*before) : "");
+      cells.push_back(current && before && *before > 0 ? fmt::format("{:.3f}", *current / *before)
+                                                       : "");
+    }
+    table_.add(std::move(cells));
+  }
+
+  std::string to_string() const { return table_.to_string(); }
+
+ private:
+  static std::vector<TextTable::Align> alignments(const std::vector<Column>& columns) {
+    std::vector<TextTable::Align> result = {TextTable::Align::kLeft};
+    for (const Column& column : columns) {
+      result.insert(result.end(), column.saved != nullptr ? 3 : 1, TextTable::Align::kRight);
+    }
+    return result;
+  }
+
+  std::vector<Column> columns_;
+  TextTable table_;
+};
+
+std::vector<Column> make_columns(const std::vector<BenchResult>& results,
+                                 const std::vector<BenchFigures>& saved) {
+  std::vector<Column> columns;
+  for (const BenchResult& result : results) {
+    BenchFigures now = bench_figures(result);
+    const BenchFigures* const counterpart = find_counterpart(saved, now);
+    columns.push_back({std::move(now), counterpart});
+  }
+  return columns;
+}
+
+void add_times(ReportTable& table, const BenchFigures& first) {
+  const auto time = [&](const char* title, double BenchFigures::* value, auto format) {
+    table.cost(title, [value](const BenchFigures& f) { return f.*value; }, format);
+  };
+  time("prompt to PNG, median", &BenchFigures::total_ms, seconds);
+  time("  fastest", &BenchFigures::fastest_ms, seconds);
+  time("  slowest", &BenchFigures::slowest_ms, seconds);
+  for (const auto& [name, ms] : first.stages_ms) {
+    table.cost(
+        "  " + name, [&wanted = name](const BenchFigures& f) { return f.stage_ms(wanted); },
+        milliseconds);
+  }
+  time("  PNG", &BenchFigures::encode_png_ms, milliseconds);
+  time("denoising step, median", &BenchFigures::step_ms, milliseconds);
+}
+
+void add_rates(ReportTable& table) {
+  table.rate("  matrix products", [](const auto& f) { return operations(f.step_gflop, "", 3); });
+  table.rate("  rate", [](const auto& f) { return operations(f.step_gflop_per_second, "/s", 1); });
+  table.rate("  large matrix product",
+             [](const auto& f) { return operations(f.peak_gflop_per_second, "/s", 1); });
+  table.rate("  share of it", [](const auto& f) {
+    return fmt::format("{:.0f} %", 100 * f.step_gflop_per_second / f.peak_gflop_per_second);
+  });
+}
+
+void add_memory(ReportTable& table, const BenchFigures& first) {
+  table.cost("peak memory", [](const auto& f) { return f.peak_resident_bytes; }, mebibytes);
+  if (first.peak_device_bytes == 0) return;
+  const auto of_device = [](const BenchFigures& f) -> std::optional<double> {
+    if (f.peak_device_bytes == 0) return std::nullopt;
+    return f.peak_device_bytes;
+  };
+  table.cost("peak device memory", of_device, mebibytes);
+}
+
+std::string heading(const BenchFigures& figures) {
+  std::string weights;
+  if (figures.load_format == "dummy") {
+    weights = fmt::format(", dummy weights ({})", figures.quantization);
+  }
+  return fmt::format("{}{}, {}x{}, {} steps, {}, {} runs\n", figures.model, weights, figures.width,
+                     figures.height, figures.num_inference_steps, figures.device_name,
+                     figures.runs);
+}
+
+Json sample_json(const BenchSample& sample) {
+  Json stages = Json::object();
+  for (const StageTime& stage : sample.stages) stages[stage.name] = stage.duration_ms;
+  return {{"total_ms", sample.total_ms},
+          {"encode_png_ms", sample.encode_png_ms},
+          {"stages_ms", stages},
+          {"denoise_steps_ms", sample.denoise_steps_ms}};
+}
 
 }  // namespace
 
-std::string bench_table(const std::vector<BenchResult>& results) {
-  using Cell = std::function<std::string(const BenchResult&)>;
-  std::vector<TextTable::Align> columns(results.size() + 1, TextTable::Align::kRight);
-  columns.front() = TextTable::Align::kLeft;
-  TextTable table(columns);
-  const auto row = [&](const std::string& title, const Cell& cell) {
-    std::vector<std::string> cells = {title};
-    for (const BenchResult& result : results) cells.push_back(cell(result));
-    table.add(std::move(cells));
-  };
-  row("", [](const auto& r) { return r.dtype; });
-  row("prompt to PNG, median", [](const auto& r) { return seconds(median(totals_ms(r))); });
-  row("  fastest", [](const auto& r) { return seconds(std::ranges::min(totals_ms(r))); });
-  row("  slowest", [](const auto& r) { return seconds(std::ranges::max(totals_ms(r))); });
-  for (const StageTime& stage : results.front().samples.front().stages) {
-    row("  " + stage.name,
-        [&](const auto& r) { return milliseconds(median(stage_ms(r, stage.name))); });
+std::string bench_table(const std::vector<BenchResult>& results,
+                        const std::vector<BenchFigures>& saved) {
+  const std::vector<Column> columns = make_columns(results, saved);
+  const BenchFigures& first = columns.front().now;
+  std::string text = heading(first);
+  for (const auto& [now, counterpart] : columns) {
+    if (counterpart == nullptr) continue;
+    if (const std::string other = setting_difference(*counterpart, now); !other.empty()) {
+      text += fmt::format("saved was another measurement than {}: {}\n", now.dtype, other);
+    }
   }
-  row("  PNG", [](const auto& r) { return milliseconds(median(encode_ms(r))); });
-  row("denoising step, median", [](const auto& r) { return milliseconds(median(steps_ms(r))); });
-  row("  matrix products", [](const auto& r) { return fmt::format("{:.3f} GFLOP", r.step_gflop); });
-  row("  rate", [](const auto& r) { return fmt::format("{:.1f} GFLOP/s", step_rate(r)); });
-  row("  large matrix product",
-      [](const auto& r) { return fmt::format("{:.1f} GFLOP/s", r.peak_gflop_per_second); });
-  row("  share of it", [](const auto& r) {
-    return fmt::format("{:.0f} %", 100 * step_rate(r) / r.peak_gflop_per_second);
-  });
-  row("loading", [](const auto& r) { return seconds(r.load_ms); });
-  row("peak memory", [](const auto& r) {
-    return fmt::format("{:.0f} MiB", static_cast<double>(r.peak_resident_bytes) / (1 << 20));
-  });
-  const BenchResult& first = results.front();
-  return fmt::format("{}, {}x{}, {} steps, {}, {} runs\n{}", first.model, first.request.width,
-                     first.request.height, first.request.num_inference_steps, first.device,
-                     first.samples.size(), table.to_string());
+  ReportTable table(columns);
+  table.heading();
+  add_times(table, first);
+  add_rates(table);
+  table.cost("loading", [](const auto& f) { return f.load_ms; }, seconds);
+  add_memory(table, first);
+  return text + table.to_string();
 }
 
 std::string bench_json(const std::vector<BenchResult>& results) {
   Json list = Json::array();
   for (const BenchResult& result : results) {
+    const BenchFigures figures = bench_figures(result);
     Json samples = Json::array();
-    for (const BenchSample& sample : result.samples) {
-      Json stages = Json::object();
-      for (const StageTime& stage : sample.stages) stages[stage.name] = stage.duration_ms;
-      samples.push_back({{"total_ms", sample.total_ms},
-                         {"encode_png_ms", sample.encode_png_ms},
-                         {"stages_ms", stages},
-                         {"denoise_steps_ms", sample.denoise_steps_ms}});
-    }
-    list.push_back({{"model", result.model},
-                    {"dtype", result.dtype},
-                    {"device", result.device},
-                    {"width", result.request.width},
-                    {"height", result.request.height},
-                    {"num_inference_steps", result.request.num_inference_steps},
-                    {"load_ms", result.load_ms},
-                    {"median_total_ms", median(totals_ms(result))},
-                    {"median_step_ms", median(steps_ms(result))},
-                    {"step_gflop", result.step_gflop},
-                    {"step_gflop_per_second", step_rate(result)},
-                    {"peak_gflop_per_second", result.peak_gflop_per_second},
+    for (const BenchSample& sample : result.samples) samples.push_back(sample_json(sample));
+    list.push_back({{"model", figures.model},
+                    {"load_format", figures.load_format},
+                    {"dummy_quantization", figures.quantization},
+                    {"dtype", figures.dtype},
+                    {"device", figures.device},
+                    {"device_name", figures.device_name},
+                    {"width", figures.width},
+                    {"height", figures.height},
+                    {"num_inference_steps", figures.num_inference_steps},
+                    {"load_ms", figures.load_ms},
+                    {"median_total_ms", figures.total_ms},
+                    {"median_step_ms", figures.step_ms},
+                    {"step_gflop", figures.step_gflop},
+                    {"step_gflop_per_second", figures.step_gflop_per_second},
+                    {"peak_gflop_per_second", figures.peak_gflop_per_second},
                     {"peak_resident_bytes", result.peak_resident_bytes},
+                    {"peak_device_bytes", result.peak_device_bytes},
                     {"samples", samples}});
   }
   const Json document = {

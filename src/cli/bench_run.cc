@@ -89,12 +89,22 @@ BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request
   result.model = options.model_path.string();
   result.dtype = pipeline.dtype() == DType::kF32 ? "f32" : "bf16";
   result.device = loaded.backend->name();
+  result.device_name = loaded.backend->description();
+  result.load_format = options.weights.format;
+  result.dummy_quantization = options.weights.dummy_quantization;
   result.request = pipeline.resolve(request);
   for (int i = 0; i < runs.warmup; ++i) run_once(pipeline, request, picture.path());
   for (int i = 0; i < runs.measured; ++i) {
     result.samples.push_back(run_once(pipeline, request, picture.path()));
   }
-  result.peak_resident_bytes = process_memory().peak_resident_bytes;  // before the peak's matrices
+  // Before the peak's matrices.
+  result.peak_resident_bytes = process_memory().peak_resident_bytes;
+  if (result.device != "cpu") result.peak_device_bytes = loaded.backend->memory().peak_bytes;
+  if (runs.trace) {
+    GenerateRequest traced = request;
+    traced.num_inference_steps = kTracedSteps;
+    result.kernels = loaded.backend->trace([&] { pipeline.generate(traced, go_on); });
+  }
   result.step_gflop = count_step_gflop(pipeline, counter, request);
   result.peak_gflop_per_second = measure_matmul_peak(*loaded.backend, pipeline.dtype());
   return result;

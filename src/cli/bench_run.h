@@ -20,19 +20,27 @@ struct BenchSample {
 struct BenchResult {
   std::string model;
   std::string dtype;
-  std::string device;
+  std::string device;       ///< "cpu", "cuda"
+  std::string device_name;  ///< ops::Backend::description()
+  LoadFormat load_format = LoadFormat::kAuto;
+  DummyQuantization dummy_quantization = DummyQuantization::kNone;
   ResolvedRequest request;
   double load_ms = 0;
   std::vector<BenchSample> samples;
   double step_gflop = 0;             ///< matrix products of one denoising step
   double peak_gflop_per_second = 0;  ///< measured on this machine in this dtype
   std::uint64_t peak_resident_bytes = 0;
+  std::uint64_t peak_device_bytes = 0;     ///< of an accelerator's own memory, in live tensors
+  std::vector<ops::KernelRecord> kernels;  ///< of the traced request; empty on the CPU
 };
 
 struct BenchRuns {
   int warmup = 1;
   int measured = 5;
+  bool trace = false;  ///< afterwards, list the kernels of a request of kTracedSteps steps
 };
+
+inline constexpr int kTracedSteps = 2;
 
 /// Loads the model, draws the request and measures. Throws what loading and drawing throw.
 BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request,

@@ -77,6 +77,9 @@ void add_side(CLI::App& app, const std::string& side, SideOptions& options) {
   add("transformer-weights-path", options.model.transformer_weights_path,
       "Weights in place of the transformer's");
   add("modelopt-backbone", options.model.modelopt_backbone, "ModelOpt's backbone.pt");
+  add("attention-precision", options.model.attention_precision, "bf16, fp8 or schedule:...")
+      ->check(refuse_attention_precision)
+      ->type_name("NAME");
   add("dtype", options.model.dtype, "auto (as stored), bf16 or f32")
       ->check(one_of(compute_dtype_names()))
       ->type_name("NAME");
@@ -89,6 +92,7 @@ LoadOptions side_load_options(ModelOptions model, const SideOptions& side) {
   };
   replace(model.model_path, side.model.model_path);
   replace(model.dtype, side.model.dtype);
+  replace(model.attention_precision, side.model.attention_precision);
   replace(model.transformer_weights_path, side.model.transformer_weights_path);
   replace(model.modelopt_backbone, side.model.modelopt_backbone);
   for (const auto& [component, path] : side.model.component_paths) {

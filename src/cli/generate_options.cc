@@ -82,6 +82,10 @@ std::vector<GenerateRequest> make_requests(const GenerateOptions& options,
 
 LoadOptions make_load_options(ModelOptions options, const std::optional<PictureParameters>& from) {
   if (from) {
+    if (from->load_format == LoadFormat::kDummy) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "--from: drawn with dummy weights, which are for timing; it cannot be repeated");
+    }
     if (!options.model_path) options.model_path = from->model_path;
     for (const auto& [component, path] : from->component_paths) {
       if (!options.component_paths[component]) options.component_paths[component] = path;
@@ -90,6 +94,7 @@ LoadOptions make_load_options(ModelOptions options, const std::optional<PictureP
   }
   LoadOptions load = to_load_options(options);
   if (from && !options.dtype) load.dtype = from->dtype;
+  if (from && !options.attention_precision) load.weights.attention = from->attention;
   return load;
 }
 

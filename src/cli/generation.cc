@@ -125,10 +125,12 @@ PictureParameters Generation::parameters(const GenerateRequest& request,
   for (const auto& [component, path] : load_options_.component_paths) {
     picture.component_paths[component] = path.string();
   }
+  picture.load_format = load_options_.weights.format;
   picture.pipeline_class = loaded_.pipeline->class_name();
   picture.fingerprint = loaded_.pipeline->fingerprint();
   picture.dtype = loaded_.pipeline->dtype();
   picture.device = loaded_.backend->name();
+  picture.attention = load_options_.weights.attention;
   picture.noise = request.noise;
   picture.seed = drawn.seed;
   picture.request = result.request;

@@ -51,6 +51,22 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_flag("--strict-precision", options.strict_precision,
                "Refuse layers that run in another precision than the checkpoint declares")
       ->group("Model");
+  add_optional(app, "--load-format", options.load_format,
+               "auto (weight files) or dummy: made-up weights of the configs' shapes, for timing")
+      ->check(one_of({"auto", "dummy"}))
+      ->type_name("NAME")
+      ->group("Model");
+  add_optional(app, "--dummy-quantization", options.dummy_quantization,
+               "How a dummy transformer is stored: none, fp8-profile or fp8-full")
+      ->check(one_of({"none", "fp8-profile", "fp8-full"}))
+      ->type_name("NAME")
+      ->group("Model");
+  add_optional(app, "--attention-precision", options.attention_precision,
+               "bf16, fp8, or schedule:first=N,last=M: fp8 but in the first N and last M steps "
+               "(CUDA; approximate, see dither compare)")
+      ->check(refuse_attention_precision)
+      ->type_name("NAME")
+      ->group("Model");
   add_optional(app, "--device", options.device, "auto, cpu or cuda")
       ->check(one_of({"auto", "cpu", "cuda"}))
       ->type_name("NAME")
@@ -59,6 +75,11 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->check(whole_number(0, 1024))
       ->type_name("N")
       ->group("Model");
+}
+
+std::string refuse_attention_precision(const std::string& text) {
+  if (parse_attention_schedule(text)) return "";
+  return fmt::format("{} is not bf16, fp8 or schedule:first=N,last=M", quote(text));
 }
 
 void add_dtype_option(CLI::App& app, ModelOptions& options) {
@@ -90,6 +111,11 @@ LoadOptions to_load_options(const ModelOptions& options) {
     load.weights.transformer.modelopt_backbone = resolve_model_path(*path);
   }
   load.weights.strict_precision = options.strict_precision;
+  load.weights.format = parse_load_format(options.load_format.value_or("auto")).value();
+  load.weights.dummy_quantization =
+      parse_dummy_quantization(options.dummy_quantization.value_or("none")).value();
+  load.weights.attention =
+      parse_attention_schedule(options.attention_precision.value_or("bf16")).value();
   load.dtype = parse_compute_dtype(options.dtype.value_or("auto"));
   if (options.device == "cpu") load.device = DeviceChoice::kCpu;
   if (options.device == "cuda") load.device = DeviceChoice::kCuda;

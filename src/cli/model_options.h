@@ -17,17 +17,24 @@ struct ModelOptions {
   std::optional<std::string> transformer_weights_path;
   std::optional<std::string> modelopt_backbone;
   bool strict_precision = false;
+  std::optional<std::string> load_format;
+  std::optional<std::string> dummy_quantization;
+  std::optional<std::string> attention_precision;
   std::optional<std::string> dtype;
   std::optional<std::string> device;
   std::optional<int> threads;
 };
 
 /// Declares --model-path, --<component>-path (also as --component-paths.<component>),
-/// --transformer-weights-path, --modelopt-backbone, --strict-precision, --device and --threads.
+/// --transformer-weights-path, --modelopt-backbone, --strict-precision, --load-format,
+/// --dummy-quantization, --attention-precision, --device and --threads.
 void add_model_options(CLI::App& app, ModelOptions& options);
 
 /// Declares --dtype. Not part of the above because `bench` takes a list of them.
 void add_dtype_option(CLI::App& app, ModelOptions& options);
+
+/// What is wrong with a value of --attention-precision; empty: nothing.
+std::string refuse_attention_precision(const std::string& text);
 
 /// The words that --dtype takes.
 std::vector<std::string> compute_dtype_names();

@@ -134,17 +134,21 @@ const ComponentClass& ModelFolder::component_class(std::string_view component) c
   return it->second;
 }
 
-fs::path ModelFolder::component_folder(std::string_view component) const {
-  const ComponentClass& type = component_class(component);
+std::optional<fs::path> ModelFolder::find_component_folder(std::string_view component) const {
+  component_class(component);
   const auto replaced = component_paths_.find(std::string(component));
   if (replaced != component_paths_.end()) return replaced->second;
   fs::path folder = path_ / component;
-  if (!is_folder(folder)) {
-    throw Error(ErrorCode::kNotFound,
-                fmt::format("{}: no such folder, but {} lists component {} ({})", folder.string(),
-                            kIndexName, quote(component), type.name));
-  }
+  if (!is_folder(folder)) return std::nullopt;
   return folder;
+}
+
+fs::path ModelFolder::component_folder(std::string_view component) const {
+  if (auto folder = find_component_folder(component)) return *std::move(folder);
+  throw Error(ErrorCode::kNotFound,
+              fmt::format("{}: no such folder, but {} lists component {} ({})",
+                          (path_ / component).string(), kIndexName, quote(component),
+                          component_class(component).name));
 }
 
 JsonConfig ModelFolder::component_config(std::string_view component,

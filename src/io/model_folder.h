@@ -72,6 +72,8 @@ class ModelFolder {
   const ComponentClass& component_class(std::string_view component) const;
   /// Throws kNotFound when the pipeline has no such component or the folder does not exist.
   std::filesystem::path component_folder(std::string_view component) const;
+  /// The same, but nothing where the folder does not exist.
+  std::optional<std::filesystem::path> find_component_folder(std::string_view component) const;
   /// A component's JSON file: "config.json", "scheduler_config.json". Throws like
   /// component_folder() and JsonConfig::load().
   JsonConfig component_config(std::string_view component,

@@ -206,6 +206,16 @@ void QuantizedCheckpoint::check_linears(std::span<const std::string> names) cons
                   count, fmt::join(problems, "; "), count > kMaxShown ? "; ..." : ""));
 }
 
+std::string_view QuantizedCheckpoint::declared_by() const {
+  return options_.config ? std::string_view(options_.config->source) : std::string_view();
+}
+
+std::vector<const TensorSource*> QuantizedCheckpoint::stored_sources() const {
+  std::vector<const TensorSource*> sources = {stored_.get()};
+  if (options_.backbone) sources.push_back(&options_.backbone->tensors());
+  return sources;
+}
+
 /// The codes' values times their block scales, [N, K] kBF16: exact.
 Tensor QuantizedCheckpoint::expand_nvfp4(const LayerPlan& plan) const {
   const StoredLayer layer = find_stored_layer(*stored_, plan.name);

@@ -48,6 +48,9 @@ class QuantizedCheckpoint final : public quant::WeightSource {
   const quant::LayerPlan* find_layer(std::string_view name) const override;
   quant::LinearWeight linear(std::string_view name) const override;
   void check_linears(std::span<const std::string> names) const override;
+  std::string_view declared_by() const override;
+  /// The weight files and, where there is one, the backbone.
+  std::vector<const TensorSource*> stored_sources() const override;
 
   /// The tensors as they lie in the files, scales included.
   const Checkpoint& stored() const { return *stored_; }

@@ -29,6 +29,16 @@ struct BackendTraits {
   bool rotates_in_place = false;
   /// linear(), layer_norm_modulate() and attention() write E4M3 codes, linear() reads them.
   bool e4m3_activations = false;
+  /// norm_rope_heads() writes E4M3 codes where its results are of that dtype, attention() reads
+  /// them.
+  bool e4m3_attention = false;
+};
+
+/// One kernel that ran on a device.
+struct KernelRecord {
+  std::string name;  ///< demangled
+  std::int64_t begin_ns = 0;
+  std::int64_t end_ns = 0;
 };
 
 /// Work that can be done again and again: Backend::record().
@@ -61,6 +71,8 @@ class Backend : public Device {
   void set_linear_probe(LinearProbe* probe) { linear_probe_ = probe; }
   LinearProbe* linear_probe() const { return linear_probe_; }
 
+  /// What a report calls the device: its model, where a backend knows it.
+  virtual std::string description() const { return std::string(name()); }
   virtual BackendTraits traits() const { return {}; }
 
   /// Work to be repeated: `work` calls ops on tensors that stay where they are and leaves its
@@ -68,6 +80,13 @@ class Backend : public Device {
   /// anything else that changes between replays: a backend may run the function only for the first
   /// ones and then submit the same kernels at once. Nothing runs before the first replay().
   virtual std::unique_ptr<Recording> record(std::function<void()> work);
+
+  /// Does `work` and lists the kernels that ran meanwhile, in their order; nothing on a backend
+  /// without a device of its own. Throws kUnsupported where the profiling library is missing.
+  virtual std::vector<KernelRecord> trace(const std::function<void()>& work) {
+    work();
+    return {};
+  }
 
   // Memory and data movement.
 

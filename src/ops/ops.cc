@@ -215,7 +215,7 @@ Tensor group_norm(const Tensor& x, int groups, const Tensor& weight, const Tenso
 }
 
 AttentionOperands norm_rope_heads(std::span<const PackedQkv> streams, const Rope& rope,
-                                  std::int64_t heads, float eps) {
+                                  std::int64_t heads, float eps, AttentionPrecision precision) {
   const Check check("norm_rope_heads");
   check.that(!streams.empty() && heads > 0, "needs a stream and a head");
   const Tensor& first = streams.front().qkv;
@@ -239,22 +239,36 @@ AttentionOperands norm_rope_heads(std::span<const PackedQkv> streams, const Rope
                  rope.cos.contiguous() && rope.sin.contiguous(),
              "rope tables must be contiguous F32");
   Backend& backend = backend_of(first);
-  const Tensor joint = backend.traits().rotates_in_place ? joined(prepared) : Tensor();
   const Shape shape = {first.dim(0), tokens, heads, head_dim};
+  if (precision == AttentionPrecision::kE4m3) {
+    if (!backend.traits().e4m3_attention) {
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("attention in FP8: backend '{}' has none", backend.name()));
+    }
+    check.that(first.dtype() == DType::kBF16 && head_dim % 16 == 0,
+               "FP8 needs BF16 streams and a head_dim that is a multiple of 16");
+    const auto codes = [&] { return Tensor::empty(shape, DType::kF8E4M3, backend); };
+    AttentionOperands out{codes(), codes(), codes(),
+                          Tensor::empty({kScaleElements}, DType::kF32, backend)};
+    backend.norm_rope_heads(prepared, rope, eps, out);
+    return out;
+  }
+  const Tensor joint = backend.traits().rotates_in_place ? joined(prepared) : Tensor();
   const auto part = [&](std::int64_t index) {
     const std::int64_t width = heads * head_dim;
     return joint.defined()
                ? joint.slice(-1, index * width, (index + 1) * width).unflatten(-1, heads, head_dim)
                : like(first, shape);
   };
-  AttentionOperands out{part(0), part(1), part(2)};
+  AttentionOperands out{part(0), part(1), part(2), {}};
   backend.norm_rope_heads(prepared, rope, eps, out);
   return out;
 }
 
 Tensor attention(const AttentionOperands& in, const AttentionOptions& options) {
   const Check check("attention");
-  check.activation("q", in.q);
+  const bool codes = in.q.dtype() == DType::kF8E4M3 && in.v_scale.defined();
+  if (!codes) check.activation("q", in.q);
   check.rank("q", in.q, 4);
   check.rank("k", in.k, 4);
   check.shape("k", in.k, {in.q.dim(0), in.k.dim(1), in.q.dim(2), in.q.dim(3)});
@@ -272,7 +286,8 @@ Tensor attention(const AttentionOperands& in, const AttentionOptions& options) {
   }
   Backend& backend = backend_of(in.q);
   const Shape shape = {in.q.dim(0), in.q.dim(1), in.q.dim(2) * in.q.dim(3)};
-  Tensor y = destination(check, options.out, shape, in.q.dtype(), backend);
+  const DType dtype = codes ? DType::kBF16 : in.q.dtype();
+  Tensor y = destination(check, options.out, shape, dtype, backend);
   write_to(y, backend, [&](const Tensor& result) { backend.attention(in, options, result); });
   return y;
 }

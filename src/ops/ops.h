@@ -47,8 +47,10 @@ Tensor group_norm(const Tensor& x, int groups, const Tensor& weight, const Tenso
 /// Streams [B, L_s, 3 H D] (strided rows allowed), rope [sum L_s, D/2] -> q, k, v
 /// [B, sum L_s, H, D]. The projections are used up: where the streams lie one after the other in
 /// one tensor, a backend may leave q, k and v in their places there.
+/// As E4M3 codes for kE4m3 (bf16 streams, D a multiple of 16; kUnsupported on other backends).
 AttentionOperands norm_rope_heads(std::span<const PackedQkv> streams, const Rope& rope,
-                                  std::int64_t heads, float eps);
+                                  std::int64_t heads, float eps,
+                                  AttentionPrecision precision = AttentionPrecision::kActivations);
 
 /// softmax(scale * q k^T + bias) v.  q [B, Lq, H, D], k and v [B, Lk, H, D] with unit stride in D
 /// -> [B, Lq, H D], or its E4M3 codes.

@@ -166,11 +166,25 @@ struct PackedQkv {
   Tensor k_norm;  ///< [D]
 };
 
-/// Operands of an attention, each [B, L, H, D].
+/// In which precision an attention multiplies.
+enum class AttentionPrecision : std::uint8_t {
+  kActivations,  ///< the activations' dtype
+  kE4m3,         ///< E4M3 codes with float32 sums, where BackendTraits::e4m3_attention
+};
+
+/// Where AttentionOperands::v_scale has the factor, and where its reciprocal (device libraries want
+/// scalars aligned).
+inline constexpr int kScaleElements = 8;
+inline constexpr int kReciprocalElement = 4;
+
+/// Operands of an attention, each [B, L, H, D]: activations, or E4M3 codes. The codes of q and k
+/// stand for themselves: a norm has bounded them, and codes are as sharp at 1 as anywhere. Those of
+/// v are multiplied by max |v| / 448.
 struct AttentionOperands {
   Tensor q;
   Tensor k;
   Tensor v;
+  Tensor v_scale = {};  ///< [kScaleElements] f32, of codes
 };
 
 struct AttentionOptions {

@@ -1,6 +1,10 @@
 #include "pipelines/pipeline.h"
 
+#include <fmt/format.h>
+
 #include <array>
+#include <charconv>
+#include <system_error>
 #include <utility>
 
 namespace dither {
@@ -11,6 +15,30 @@ constexpr std::array<std::pair<NoiseSource, std::string_view>, 3> kNoiseSources 
     {NoiseSource::kTorchCpuLegacy, "torch-cpu-legacy"},
     {NoiseSource::kTorchCuda, "torch-cuda"},
 }};
+constexpr std::array<std::pair<LoadFormat, std::string_view>, 2> kLoadFormats = {{
+    {LoadFormat::kAuto, "auto"},
+    {LoadFormat::kDummy, "dummy"},
+}};
+
+/// The enumerator of a name in one of the tables above.
+template <typename Table>
+auto find_name(const Table& table, std::string_view name)
+    -> std::optional<typename Table::value_type::first_type> {
+  for (const auto& [value, known] : table) {
+    if (known == name) return value;
+  }
+  return std::nullopt;
+}
+
+/// "first=12" -> 12 for the name "first"; nothing else.
+std::optional<int> read_count(std::string_view part, std::string_view name) {
+  if (!part.starts_with(name) || !part.substr(name.size()).starts_with('=')) return std::nullopt;
+  part.remove_prefix(name.size() + 1);
+  int count = 0;
+  const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), count);
+  if (error != std::errc() || end != part.data() + part.size() || count < 0) return std::nullopt;
+  return count;
+}
 
 }  // namespace
 
@@ -24,10 +52,42 @@ std::string_view noise_source_name(NoiseSource source) {
 }
 
 std::optional<NoiseSource> parse_noise_source(std::string_view name) {
-  for (const auto& [source, known] : kNoiseSources) {
-    if (known == name) return source;
+  return find_name(kNoiseSources, name);
+}
+
+std::string attention_schedule_name(const AttentionSchedule& schedule) {
+  if (!schedule.fp8) return "bf16";
+  if (schedule.first == 0 && schedule.last == 0) return "fp8";
+  return fmt::format("schedule:first={},last={}", schedule.first, schedule.last);
+}
+
+std::optional<AttentionSchedule> parse_attention_schedule(std::string_view text) {
+  if (text == "bf16") return AttentionSchedule{};
+  if (text == "fp8") return AttentionSchedule{.fp8 = true};
+  constexpr std::string_view kPrefix = "schedule:";
+  if (!text.starts_with(kPrefix)) return std::nullopt;
+  AttentionSchedule schedule{.fp8 = true};
+  std::string_view rest = text.substr(kPrefix.size());
+  while (true) {
+    const std::string_view part = rest.substr(0, rest.find(','));
+    if (const auto first = read_count(part, "first")) {
+      schedule.first = *first;
+    } else if (const auto last = read_count(part, "last")) {
+      schedule.last = *last;
+    } else {
+      return std::nullopt;
+    }
+    if (part.size() == rest.size()) return schedule;
+    rest.remove_prefix(part.size() + 1);
   }
-  return std::nullopt;
+}
+
+std::string_view load_format_name(LoadFormat format) {
+  return kLoadFormats[static_cast<std::size_t>(format)].second;
+}
+
+std::optional<LoadFormat> parse_load_format(std::string_view name) {
+  return find_name(kLoadFormats, name);
 }
 
 }  // namespace dither

@@ -11,7 +11,9 @@
 
 #include "base/process_memory.h"
 #include "io/component_weights.h"
+#include "io/dummy_weights.h"
 #include "media/image.h"
+#include "ops/types.h"
 #include "pipelines/attestation.h"
 #include "tensor/tensor.h"
 
@@ -95,12 +97,46 @@ struct GenerateResult {
   std::vector<std::string> warnings;
 };
 
-/// Where a pipeline's weights come from beside its folders, and how sure of them it must be.
+/// Where the numbers of a pipeline's weights come from.
+enum class LoadFormat : std::uint8_t {
+  kAuto,   ///< the files of its folders
+  kDummy,  ///< nowhere: made up (io/dummy_weights.h), only the configs are read
+};
+
+/// "auto", "dummy": the name in options, reports and pictures.
+std::string_view load_format_name(LoadFormat format);
+/// The inverse of load_format_name; nothing for an unknown name.
+std::optional<LoadFormat> parse_load_format(std::string_view name);
+
+/// In which steps the attention of a denoising model multiplies in FP8.
+struct AttentionSchedule {
+  bool fp8 = false;
+  int first = 0;  ///< this many steps at the start keep the activations' dtype
+  int last = 0;   ///< and this many at the end
+
+  ops::AttentionPrecision at(std::int64_t step, std::int64_t steps) const {
+    return fp8 && step >= first && step < steps - last ? ops::AttentionPrecision::kE4m3
+                                                       : ops::AttentionPrecision::kActivations;
+  }
+  bool operator==(const AttentionSchedule&) const = default;
+};
+
+/// "bf16", "fp8", or "schedule:first=2,last=1" for fp8 but in those steps.
+std::string attention_schedule_name(const AttentionSchedule& schedule);
+/// The inverse; either of first and last may be left out. Nothing for other words.
+std::optional<AttentionSchedule> parse_attention_schedule(std::string_view text);
+
+/// Where a pipeline's weights come from beside its folders, how sure of them it must be, and what
+/// it makes of them.
 struct WeightOptions {
+  LoadFormat format = LoadFormat::kAuto;
+  /// How a dummy transformer is stored.
+  DummyQuantization dummy_quantization = DummyQuantization::kNone;
   WeightOverrides transformer = {};
   /// A layer that does not run as its checkpoint calls for, and of which the checkpoint does not
   /// say so, is an error.
   bool strict_precision = false;
+  AttentionSchedule attention = {};
 };
 
 /// Told after every denoising step. Return false to stop: generate() throws kCancelled.

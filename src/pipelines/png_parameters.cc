@@ -53,10 +53,16 @@ std::string to_json(const PictureParameters& parameters) {
   Json json = {{"dither_version", parameters.dither_version}, {"model", parameters.model}};
   if (parameters.model_path) json["model_path"] = *parameters.model_path;
   if (!parameters.component_paths.empty()) json["component_paths"] = parameters.component_paths;
+  if (parameters.load_format != LoadFormat::kAuto) {
+    json["load_format"] = load_format_name(parameters.load_format);
+  }
   json["pipeline"] = parameters.pipeline_class;
   json["fingerprint"] = parameters.fingerprint;
   json["dtype"] = dtype_name(parameters.dtype);
   json["device"] = parameters.device;
+  if (parameters.attention.fp8) {
+    json["attention_precision"] = attention_schedule_name(parameters.attention);
+  }
   json["noise"] = noise_source_name(parameters.noise);
   json["seed"] = std::to_string(parameters.seed);
   json["prompt"] = request.prompt;
@@ -82,11 +88,16 @@ PictureParameters parse_picture_parameters(std::string_view json, std::string_vi
       parameters.component_paths.emplace(name, paths->get<std::string>(name));
     }
   }
+  const auto format = document.get<std::string>("load_format", "auto");
+  parameters.load_format = known(parse_load_format(format), path, "load_format", format);
   parameters.pipeline_class = document.get<std::string>("pipeline");
   parameters.fingerprint = document.get<std::string>("fingerprint");
   const auto dtype = document.get<std::string>("dtype");
   parameters.dtype = known(parse_dtype(dtype), path, "dtype", dtype);
   parameters.device = document.get<std::string>("device");
+  const auto attention = document.get<std::string>("attention_precision", "bf16");
+  parameters.attention =
+      known(parse_attention_schedule(attention), path, "attention_precision", attention);
   const auto noise = document.get<std::string>("noise");
   parameters.noise = known(parse_noise_source(noise), path, "noise", noise);
   parameters.seed = parse_seed(document.get<std::string>("seed"), path);
@@ -102,6 +113,7 @@ std::string describe(const PictureParameters& parameters) {
   }
   text += fmt::format("Steps: {}, Sampler: Euler, Guidance: {}, ", request.num_inference_steps,
                       request.guidance_scale);
+  if (parameters.load_format == LoadFormat::kDummy) text += "Weights: dummy, ";
   if (request.true_cfg_scale != 1) text += fmt::format("CFG scale: {}, ", request.true_cfg_scale);
   text += fmt::format("Seed: {}, Size: {}x{}, Model: {}, Model hash: {}, Version: dither {}",
                       parameters.seed, request.width, request.height, parameters.model,

@@ -22,10 +22,13 @@ struct PictureParameters {
   std::string model;                      ///< the folder's name, "emoji-flux"
   std::optional<std::string> model_path;  ///< as the user gave it; absent: the default model
   std::map<std::string, std::string> component_paths;
+  /// kDummy: of made-up weights, so nothing that anybody would want to see again.
+  LoadFormat load_format = LoadFormat::kAuto;
   std::string pipeline_class;
   std::string fingerprint;  ///< Pipeline::fingerprint
   DType dtype = DType::kBF16;
   std::string device;  ///< "cpu" or "cuda"
+  AttentionSchedule attention = {};
   NoiseSource noise = NoiseSource::kTorchCpu;
   std::uint64_t seed = 0;  ///< of this picture
   ResolvedRequest request;
@@ -38,7 +41,7 @@ std::string to_json(const PictureParameters& parameters);
 
 /// The inverse of to_json(). `path` is the picture, for messages. Keys that a newer version may
 /// have added are ignored. Throws kDataLoss on malformed JSON, a missing key or a wrong type,
-/// kUnsupported for a dtype or noise source that this version does not know.
+/// kUnsupported for a dtype, noise source or load format that this version does not know.
 PictureParameters parse_picture_parameters(std::string_view json, std::string_view path);
 
 /// The text of chunk kDescriptionKey: prompt, negative prompt, one line of settings.

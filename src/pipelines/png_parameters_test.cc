@@ -20,6 +20,7 @@ PictureParameters full() {
           .model = "emoji-flux",
           .model_path = "models/emoji-flux",
           .component_paths = {{"transformer", "elsewhere/transformer"}},
+          .load_format = LoadFormat::kAuto,
           .pipeline_class = "FluxPipeline",
           .fingerprint = "0123456789abcdef",
           .dtype = DType::kF32,
@@ -42,6 +43,15 @@ TEST(PngParameters, RoundTrip) {
   bare.model_path.reset();
   bare.component_paths.clear();
   EXPECT_EQ(parse_picture_parameters(to_json(bare), "a.png"), bare);
+}
+
+TEST(PngParameters, DummyWeightsAreNamed) {
+  EXPECT_EQ(to_json(full()).find("load_format"), std::string::npos);
+  PictureParameters dummy = full();
+  dummy.load_format = LoadFormat::kDummy;
+  EXPECT_THAT(to_json(dummy), HasSubstr(R"("load_format":"dummy")"));
+  EXPECT_EQ(parse_picture_parameters(to_json(dummy), "a.png"), dummy);
+  EXPECT_THAT(describe(dummy), HasSubstr("Weights: dummy, "));
 }
 
 TEST(PngParameters, PathsNeedNotBeUtf8) {
@@ -98,6 +108,7 @@ INSTANTIATE_TEST_SUITE_P(Table, BadPngParameters,
                                 BadJson{"width", "\"wide\"", ErrorCode::kDataLoss},
                                 BadJson{"prompt", "", ErrorCode::kDataLoss},
                                 BadJson{"dtype", "\"F128\"", ErrorCode::kUnsupported},
+                                BadJson{"load_format", "\"magic\"", ErrorCode::kUnsupported},
                                 BadJson{"noise", "\"dice\"", ErrorCode::kUnsupported}));
 
 }  // namespace

@@ -51,6 +51,12 @@ class WeightSource : public TensorSource {
   /// One kDataLoss error that lists what is wrong with any of these layers, or nothing. A layer
   /// without a plan is no problem here: the TensorTable speaks of missing tensors.
   virtual void check_linears(std::span<const std::string> names) const = 0;
+
+  /// What declares how the layers are quantized, a file; empty where nothing does.
+  virtual std::string_view declared_by() const = 0;
+  /// What the weights are made of, as it is stored: for a fingerprint. Empty for made-up weights,
+  /// which their declared_by() decides.
+  virtual std::vector<const TensorSource*> stored_sources() const = 0;
 };
 
 }  // namespace dither::quant

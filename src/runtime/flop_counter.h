@@ -19,6 +19,10 @@ class FlopCounter final : public ops::Backend {
   std::int64_t flops() const { return flops_; }
 
   std::string_view name() const override { return inner_->name(); }
+  std::string description() const override { return inner_->description(); }
+  std::vector<ops::KernelRecord> trace(const std::function<void()>& work) override {
+    return inner_->trace(work);
+  }
   ops::BackendTraits traits() const override { return inner_->traits(); }
   std::unique_ptr<ops::Recording> record(std::function<void()> work) override;
   std::shared_ptr<Storage> allocate(std::size_t bytes) override;

@@ -5,9 +5,10 @@
 
 namespace dither {
 
-/// The rate of large matrix products (m = n = k = 2048) on a backend, in GFLOP/s: the best of
-/// several within about half a second. What a model's step can be held against.
-/// `dtype` is that of activations, kF32 or kBF16. Throws what the backend throws.
+/// The rate of large matrix products on a backend, in GFLOP/s: the best of several within about
+/// half a second. What a model's step can be held against. m = n = k = 2048, or 8192 on a device
+/// that is done with those before it is busy (more than 10 TFLOP/s). `dtype` is that of
+/// activations, kF32 or kBF16. Throws what the backend throws.
 double measure_matmul_peak(ops::Backend& backend, DType dtype);
 
 }  // namespace dither

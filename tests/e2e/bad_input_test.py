@@ -83,6 +83,12 @@ class Models(CommandTest):
             self.fail_with(1, "generate", "x", option, MODEL / "transformer",
                            says=["transformer_2", "text_encoder_2"])
 
+    def test_fp8_attention_needs_a_gpu(self):
+        self.fail_with(1, "generate", "x", "--device", "cpu", "--attention-precision", "fp8",
+                       says=["attention precision fp8", "--device cuda"])
+        self.fail_with(2, "generate", "x", "--attention-precision", "schedule:middle=1",
+                       says=["schedule:middle=1", "schedule:first=N,last=M"])
+
     def test_missing_parts(self):
         model = self.copy_model()
         for part in [TRANSFORMER, "vae/config.json", "tokenizer/tokenizer.json", "text_encoder_2",

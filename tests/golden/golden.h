@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "backends/cpu/cpu_backend.h"
+#include "backends/cuda/cuda_backend.h"
 #include "io/safetensors.h"
 #include "nn/tensor_table.h"
 #include "nn/weight_scope.h"
@@ -18,10 +20,23 @@
 /// What golden tests share: where files lie, which backends run, how far results may differ.
 namespace dither::golden {
 
-inline std::filesystem::path source_dir() { return DITHER_SOURCE_DIR; }
+/// The repository: where this program was built, or, for one that was carried elsewhere, what
+/// $DITHER_SOURCE_DIR says.
+inline std::filesystem::path source_dir() {
+  const char* const elsewhere = std::getenv("DITHER_SOURCE_DIR");
+  return elsewhere != nullptr ? elsewhere : DITHER_SOURCE_DIR;
+}
+
+/// Every backend that runs here; "cuda" where this build and this machine have it.
+inline std::vector<std::string> backends() {
+  std::vector<std::string> names = {"reference", "cpu"};
+  if (cuda_available()) names.emplace_back("cuda");
+  return names;
+}
 
 /// Backends by the names that parametrize tests.
 inline std::unique_ptr<ops::Backend> make_backend(std::string_view name) {
+  if (name == "cuda") return make_cuda_backend();
   return name == "reference" ? cpu::make_cpu_reference_backend() : cpu::make_cpu_backend();
 }
 

@@ -13,7 +13,7 @@ using namespace models;  // NOLINT(google-build-using-namespace)
 
 constexpr double kTolerance = 2e-5;  // relative L2
 
-class MicroGolden : public testing::TestWithParam<const char*> {
+class MicroGolden : public testing::TestWithParam<std::string> {
  protected:
   PrefixedSource weights(const std::string& model) const { return {*file_, model + ".weights."}; }
   Tensor golden(std::string_view name) const { return file_->read(name); }
@@ -152,8 +152,8 @@ TEST_P(MicroGolden, EmojiEncoder) {
   EXPECT_LE(relative_l2(to_nchw(encoder(to_nhwc(pixels))), golden("emoji_vae.mean")), kTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, MicroGolden, testing::Values("reference", "cpu"),
-                         [](const auto& backend) { return std::string(backend.param); });
+INSTANTIATE_TEST_SUITE_P(Backends, MicroGolden, testing::ValuesIn(backends()),
+                         [](const auto& backend) { return backend.param; });
 
 }  // namespace
 }  // namespace dither::golden

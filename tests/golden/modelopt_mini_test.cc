@@ -78,7 +78,7 @@ Tensor reference(const char* name) {
   return SafetensorsFile::open(kMini / "reference.safetensors")->read(name);
 }
 
-class ModelOptMini : public testing::TestWithParam<const char*> {};
+class ModelOptMini : public testing::TestWithParam<std::string> {};
 
 /// |ours - reference| / |reference| allowed for one precision of the activations.
 struct Tolerance {
@@ -175,7 +175,7 @@ TEST(ModelOptMiniBackbone, MustBelongToTheExport) {
                              HasSubstr("not [64, 32]")));
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, ModelOptMini, Values("reference", "cpu"));
+INSTANTIATE_TEST_SUITE_P(Backends, ModelOptMini, ::testing::ValuesIn(golden::backends()));
 
 }  // namespace
 }  // namespace dither::golden

@@ -7,10 +7,10 @@
 
 #include "backends/cpu/host_backend.h"
 #include "backends/cpu/kernels.h"
-#include "backends/cpu/linear_group.h"
 #include "backends/cpu/parallel.h"
 #include "backends/cpu/strided.h"
 #include "base/error.h"
+#include "ops/linear_group.h"
 
 namespace dither::cpu {
 
@@ -60,11 +60,11 @@ Tensor code_values(const Tensor& codes, DType dtype, ops::Backend& backend) {
 
 /// The shards' rows below each other in `dtype`; a single shard of that dtype is shared, not
 /// copied.
-Tensor stacked_weight(std::span<const ops::LinearShard> shards, const LinearGroup& group,
+Tensor stacked_weight(std::span<const ops::LinearShard> shards, const ops::LinearGroup& group,
                       DType dtype, DType rounding, ops::Backend& backend) {
   const auto values = [&](const ops::LinearShard& shard) {
     return group.input_scale ? code_values(shard.weight, dtype, backend)
-                             : backend.upload(dequantized(shard), rounding);
+                             : backend.upload(ops::dequantized(shard), rounding);
   };
   if (shards.size() == 1) {
     const Tensor only = values(shards.front());
@@ -162,13 +162,13 @@ LinearKernels::Primitive& LinearKernels::primitive(const Shape& shape,
 
 std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
     std::span<const ops::LinearShard> shards, DType dtype, DType rounding) {
-  const LinearGroup group = group_shards(shards);
+  const ops::LinearGroup group = ops::group_shards(shards);
   const bool fp8 = group.input_scale.has_value();
   const DType operand = fp8 ? codes_as_ : dtype;
   const DType multiplied = fp8 ? DType::kF8E4M3 : operand;
   auto packed = std::make_unique<PackedLinear>(
       group.k, group.n,
-      precision_of(shards, group, multiplied, multiplied, kernel_name(fp8, operand)));
+      ops::precision_of(shards, group, multiplied, multiplied, kernel_name(fp8, operand)));
   packed->dtype = dtype;
   packed->operand = operand;
   packed->input_scale = group.input_scale;

@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "backends/cpu/cpu_backend.h"
-#include "backends/cpu/linear_group.h"
 #include "backends/cpu/parallel.h"
 #include "backends/cpu/scalar_math.h"
 #include "backends/cpu/strided.h"
+#include "ops/linear_group.h"
 #include "quant/fp8.h"
 
 namespace dither::cpu {
@@ -100,17 +100,17 @@ CpuReferenceBackend::CpuReferenceBackend() : HostBackend(omp_get_max_threads()) 
 
 std::unique_ptr<ops::PreparedLinear> CpuReferenceBackend::prepare_linear(
     std::span<const ops::LinearShard> shards, DType dtype) {
-  const LinearGroup group = group_shards(shards);
+  const ops::LinearGroup group = ops::group_shards(shards);
   const bool fp8 = group.input_scale.has_value();
   auto prepared = std::make_unique<ReferenceLinear>(
       group.k, group.n,
-      precision_of(shards, group, DType::kF32, fp8 ? DType::kF8E4M3 : dtype,
-                   fp8 ? "reference e4m3" : "reference"));
+      ops::precision_of(shards, group, DType::kF32, fp8 ? DType::kF8E4M3 : dtype,
+                        fp8 ? "reference e4m3" : "reference"));
   prepared->scales = group.scales;
   prepared->input_scale = group.input_scale;
   for (const auto& shard : shards) {
     const Floats weight =
-        fp8 ? code_values(shard.weight, *this) : rounded_to(dequantized(shard), dtype, *this);
+        fp8 ? code_values(shard.weight, *this) : rounded_to(ops::dequantized(shard), dtype, *this);
     prepared->weight.insert(prepared->weight.end(), weight.begin(), weight.end());
     const Floats bias = shard.bias.defined() ? rounded_to(shard.bias, dtype, *this)
                                              : Floats(at(shard.weight.dim(0)));

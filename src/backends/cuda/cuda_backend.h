@@ -4,14 +4,24 @@
 
 #include "ops/backend.h"
 
+struct CUstream_st;
+
 namespace dither {
 
 /// True when this build contains the CUDA backend and the machine has a device that it can use.
 /// Never throws: asking is how `--device auto` decides.
 bool cuda_available() noexcept;
 
-/// A backend on the current CUDA device. Throws kUnsupported in a build without CUDA, kDevice when
-/// there is no usable device.
+/// A backend on the current CUDA device. Throws kUnsupported in a build without CUDA; kDevice,
+/// saying what is needed, when there is no device, its driver is too old or it is not of compute
+/// capability 9.0 (Hopper: the kernels are built for its FP8 units alone).
 std::unique_ptr<ops::Backend> make_cuda_backend();
 
+namespace cuda {
+
+/// The stream that a backend of make_cuda_backend() submits to. Throws kInvalidArgument for
+/// another backend.
+CUstream_st* stream_of(ops::Backend& backend);
+
+}  // namespace cuda
 }  // namespace dither

@@ -1,3 +1,5 @@
+#include <string>
+
 #include "backends/cuda/cuda_backend.h"
 #include "base/error.h"
 
@@ -9,6 +11,12 @@ std::unique_ptr<ops::Backend> make_cuda_backend() {
   throw Error(ErrorCode::kUnsupported,
               "device 'cuda': this dither was built without CUDA; use --device cpu, or build with "
               "-DDITHER_CUDA=ON");
+}
+
+CUstream_st* cuda::stream_of(ops::Backend& backend) {
+  throw Error(ErrorCode::kInvalidArgument, "backend '" + std::string(backend.name()) +
+                                               "' has no CUDA stream: this dither was built "
+                                               "without CUDA");
 }
 
 }  // namespace dither

@@ -72,7 +72,8 @@ DoubleStreamBlock::DoubleStreamBlock(const nn::WeightScope& scope, const Flux1Co
                     .feed_forward = "ff_context"}) {}
 
 Streams DoubleStreamBlock::operator()(const Streams& x, const Streams& modulations,
-                                      const ops::Rope& rope) const {
+                                      const ops::Rope& rope,
+                                      ops::AttentionPrecision precision) const {
   const std::int64_t width = x.image.dim(2);
   const Modulation image_attention = modulation_at(modulations.image, 0, width);
   const Modulation image_mlp = modulation_at(modulations.image, 1, width);
@@ -88,7 +89,8 @@ Streams DoubleStreamBlock::operator()(const Streams& x, const Streams& modulatio
   const std::array<ops::PackedQkv, 2> streams = {
       text_.qkv(x.text, text_attention, text_rows(joint)),
       image_.qkv(x.image, image_attention, image_rows(joint))};
-  const Tensor attended = attend(ops::norm_rope_heads(streams, rope, heads_, kFlux1NormEps));
+  const Tensor attended =
+      attend(ops::norm_rope_heads(streams, rope, heads_, kFlux1NormEps, precision));
   const Tensor text = text_rows(attended);
   const Tensor image = image_rows(attended);
   return {.image = image_.finish(x.image, image, image_attention, image_mlp),
@@ -105,7 +107,8 @@ SingleStreamBlock::SingleStreamBlock(const nn::WeightScope& scope, const Flux1Co
       proj_out_(scope / "proj_out") {}
 
 Tensor SingleStreamBlock::operator()(const Tensor& x, const Tensor& modulation,
-                                     const ops::Rope& rope, std::int64_t first) const {
+                                     const ops::Rope& rope, ops::AttentionPrecision precision,
+                                     std::int64_t first) const {
   const auto rows = [first](const Tensor& t) { return t.slice(1, first, t.dim(1)); };
   const std::int64_t width = x.dim(2);
   const Modulation m = modulation_at(modulation, 0, width);
@@ -113,14 +116,15 @@ Tensor SingleStreamBlock::operator()(const Tensor& x, const Tensor& modulation,
   // Both layers saw the same input in calibration; a checkpoint may still give them two scales.
   const Tensor mlp_in = proj_mlp_.codes() == to_qkv_.codes() ? y : modulate(x, m, proj_mlp_);
   const std::array<ops::PackedQkv, 1> packed = {ops::PackedQkv{to_qkv_(y), norm_q_, norm_k_}};
-  const auto [q, k, v] = ops::norm_rope_heads(packed, rope, heads_, kFlux1NormEps);
+  const auto [q, k, v, v_scale] =
+      ops::norm_rope_heads(packed, rope, heads_, kFlux1NormEps, precision);
 
   // [attended, mlp], each written in its place.
   const std::optional<float> codes = proj_out_.codes();
   const std::int64_t inner = proj_out_.weights().in_features();
   const Shape shape = {x.dim(0), x.dim(1) - first, inner};
   const Tensor joint = ops::empty_like(x, shape, codes ? DType::kF8E4M3 : x.dtype());
-  attend({rows(q), k, v}, {.tensor = joint.slice(-1, 0, width), .e4m3_scale = codes});
+  attend({rows(q), k, v, v_scale}, {.tensor = joint.slice(-1, 0, width), .e4m3_scale = codes});
   proj_mlp_(rows(mlp_in), {.activation = ops::Activation::kGeluTanh,
                            .out = {.tensor = joint.slice(-1, width, inner), .e4m3_scale = codes}});
   return proj_out_(joint, {.gate = m.gate, .residual = rows(x)});

@@ -66,7 +66,8 @@ class DoubleStreamBlock {
   }
 
   /// `modulations`: one step's, each [B, 6 D].
-  Streams operator()(const Streams& x, const Streams& modulations, const ops::Rope& rope) const;
+  Streams operator()(const Streams& x, const Streams& modulations, const ops::Rope& rope,
+                     ops::AttentionPrecision precision) const;
 
  private:
   std::int64_t heads_;
@@ -86,7 +87,7 @@ class SingleStreamBlock {
   /// x [B, L, D], text before image; `modulation`: one step's [B, 3 D]. -> the rows of tokens from
   /// `first` on, [B, L - first, D]: nothing reads the last block's text.
   Tensor operator()(const Tensor& x, const Tensor& modulation, const ops::Rope& rope,
-                    std::int64_t first = 0) const;
+                    ops::AttentionPrecision precision, std::int64_t first = 0) const;
 
  private:
   std::int64_t heads_;

@@ -83,19 +83,20 @@ Tensor Flux1Conditioning::at_step(std::int64_t step) const {
 }
 
 Tensor Flux1Transformer::velocity(const Tensor& latents, const Flux1Conditioning& conditioning,
-                                  const Tensor& modulations) const {
+                                  const Tensor& modulations,
+                                  ops::AttentionPrecision precision) const {
   const std::int64_t width = config_.width();
   Columns columns(modulations);
   Streams x{.image = x_embedder_(latents), .text = conditioning.context};
   for (const DoubleStreamBlock& block : double_blocks_) {
     const Tensor image = columns.next(6 * width);
     const Tensor text = columns.next(6 * width);
-    x = block(x, {.image = image, .text = text}, conditioning.rope);
+    x = block(x, {.image = image, .text = text}, conditioning.rope, precision);
   }
   Tensor z = ops::concat({x.text, x.image}, 1);
   for (const SingleStreamBlock& block : single_blocks_) {
     const bool last = &block == &single_blocks_.back();  // of which only the image is read
-    z = block(z, columns.next(3 * width), conditioning.rope, last ? x.text.dim(1) : 0);
+    z = block(z, columns.next(3 * width), conditioning.rope, precision, last ? x.text.dim(1) : 0);
   }
   const Tensor scale = columns.next(width);  // unlike in the blocks, before the shift
   const Tensor shift = columns.next(width);

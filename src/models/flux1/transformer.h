@@ -47,7 +47,8 @@ class Flux1Transformer {
   /// Velocity (noise - data) at the step whose `modulations` [B, M] are given; those of the
   /// conditioning are not read. latents [B, L_image, in_channels], packed -> the same shape.
   Tensor velocity(const Tensor& latents, const Flux1Conditioning& conditioning,
-                  const Tensor& modulations) const;
+                  const Tensor& modulations,
+                  ops::AttentionPrecision precision = ops::AttentionPrecision::kActivations) const;
   /// The same at step `step` of the conditioning's timesteps.
   Tensor velocity(const Tensor& latents, const Flux1Conditioning& conditioning,
                   std::int64_t step) const {

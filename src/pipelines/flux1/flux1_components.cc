@@ -9,7 +9,10 @@
 
 #include "base/error.h"
 #include "io/component_weights.h"
+#include "io/dummy_weights.h"
+#include "pipelines/dummy_source.h"
 #include "pipelines/fingerprint.h"
+#include "tokenizers/byte_tokenizer.h"
 #include "tokenizers/load_tokenizer.h"
 
 namespace dither {
@@ -51,10 +54,22 @@ DType choose_dtype(std::optional<DType> wanted, const TensorSource& transformer)
   return dtype;
 }
 
+/// A tokenizer, the encoder that reads its ids, and what stands in for it where weights are made
+/// up.
+struct TokenizerUse {
+  const char* name;
+  const char* encoder;
+  std::int64_t vocab_size;
+  Tokenizer (*stand_in)(std::int64_t vocab_size);
+};
+
 std::unique_ptr<const Tokenizer> load_checked_tokenizer(const ModelFolder& folder,
-                                                        std::string_view name,
-                                                        std::string_view encoder,
-                                                        std::int64_t vocab_size) {
+                                                        LoadFormat format,
+                                                        const TokenizerUse& use) {
+  const auto& [name, encoder, vocab_size, stand_in] = use;
+  if (format == LoadFormat::kDummy && !folder.find_component_folder(name)) {
+    return std::make_unique<const Tokenizer>(stand_in(vocab_size));
+  }
   const auto path = folder.component_folder(name);
   auto tokenizer = load_tokenizer(path);
   if (tokenizer->vocab_size() > vocab_size) {
@@ -72,20 +87,47 @@ std::string fingerprint(const ModelFolder& folder, const Flux1Checkpoints& check
     print.add_file(folder.component_folder(name) / "config.json");
   }
   for (const char* name : {"tokenizer", "tokenizer_2"}) {
-    print.add_folder(folder.component_folder(name));
+    if (const auto found = folder.find_component_folder(name)) print.add_folder(*found);
   }
   for (const auto* source : {&checkpoints.text_encoder, &checkpoints.text_encoder_2,
                              &checkpoints.transformer, &checkpoints.vae}) {
-    print.add_tensors((*source)->stored());
-    if ((*source)->backbone()) print.add_tensors((*source)->backbone()->tensors());
+    const auto stored = (*source)->stored_sources();
+    for (const TensorSource* tensors : stored) print.add_tensors(*tensors);
+    if (stored.empty()) print.add((*source)->declared_by());
   }
   return print.hex();
+}
+
+/// Weights of the shapes that the configs give, in the spelling that the libraries write today.
+Flux1Checkpoints make_flux1_dummies(const ModelFolder& folder, const Flux1Configs& configs,
+                                    DummyQuantization quantization) {
+  DummyNumbers numbers(0);
+  const auto make = [&](const char* name, const nn::TensorTable& table,
+                        DummyQuantization stored = DummyQuantization::kNone) {
+    return make_dummy_source(
+        table, numbers,
+        {.description = fmt::format("{} (dummy)", folder.component_folder(name).string()),
+         .quantization = stored,
+         .class_name = folder.component_class(name).name});
+  };
+  return {
+      .text_encoder =
+          make("text_encoder", models::clip_text_table(configs.text_encoder, no_tensors())),
+      .text_encoder_2 =
+          make("text_encoder_2", models::t5_encoder_table(configs.text_encoder_2, no_tensors())),
+      .transformer = make("transformer", models::flux1_table(configs.transformer), quantization),
+      .vae = make("vae", models::autoencoder_kl_table(configs.vae, no_tensors())),
+  };
 }
 
 }  // namespace
 
 Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Configs& configs,
                                         const WeightOptions& options) {
+  check_load_format(options);
+  if (options.format == LoadFormat::kDummy) {
+    return make_flux1_dummies(folder, configs, options.dummy_quantization);
+  }
   const auto open = [&folder](const char* name, std::string_view stem,
                               const WeightOverrides& overrides = {}) {
     return open_component_weights(folder.component_folder(name), stem, overrides);
@@ -119,17 +161,20 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
   const Flux1Checkpoints checkpoints = open_flux1_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype, *checkpoints.transformer);
   std::map<std::string, std::vector<ops::LinearPrecision>> precision;
-  const auto root = [&](const char* name, const QuantizedCheckpoint& source) {
+  const auto root = [&](const char* name, const quant::WeightSource& source) {
     return nn::WeightScope(source, backend, dtype, &precision[name]);
   };
   Flux1Components components{
       .configs = configs,
       .dtype = dtype,
       .fingerprint = fingerprint(folder, checkpoints),
-      .tokenizer = load_checked_tokenizer(folder, "tokenizer", "text_encoder",
-                                          configs.text_encoder.vocab_size),
-      .tokenizer_2 = load_checked_tokenizer(folder, "tokenizer_2", "text_encoder_2",
-                                            configs.text_encoder_2.vocab_size),
+      .tokenizer = load_checked_tokenizer(
+          folder, options.format,
+          {"tokenizer", "text_encoder", configs.text_encoder.vocab_size, make_byte_clip_tokenizer}),
+      .tokenizer_2 =
+          load_checked_tokenizer(folder, options.format,
+                                 {"tokenizer_2", "text_encoder_2",
+                                  configs.text_encoder_2.vocab_size, make_byte_t5_tokenizer}),
       .text_encoder = {root("text_encoder", *checkpoints.text_encoder), configs.text_encoder},
       .text_encoder_2 = {root("text_encoder_2", *checkpoints.text_encoder_2),
                          configs.text_encoder_2},
@@ -137,9 +182,9 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
       .vae = {root("vae", *checkpoints.vae), configs.vae},
       .attestation = {},
   };
-  const auto prove = [&](const char* name, const QuantizedCheckpoint& source) {
-    const std::string declared_by = source.config() ? source.config()->source : "";
-    components.attestation.push_back(attest(name, declared_by, precision[name], source));
+  const auto prove = [&](const char* name, const quant::WeightSource& source) {
+    components.attestation.push_back(
+        attest(name, std::string(source.declared_by()), precision[name], source));
     if (options.strict_precision) require_declared_precision(components.attestation.back());
   };
   prove("text_encoder", *checkpoints.text_encoder);

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "io/model_folder.h"
-#include "io/quantized_checkpoint.h"
 #include "models/flux1/transformer.h"
 #include "models/text/clip_text.h"
 #include "models/text/t5_encoder.h"
@@ -15,22 +14,24 @@
 #include "pipelines/attestation.h"
 #include "pipelines/flux1/flux1_configs.h"
 #include "pipelines/pipeline.h"
+#include "quant/weight_source.h"
 #include "tensor/tensor_source.h"
 #include "tokenizers/tokenizer.h"
 
 namespace dither {
 
-/// The opened weight files of a FluxPipeline.
+/// The weights of a FluxPipeline: opened files, or made up.
 struct Flux1Checkpoints {
-  std::unique_ptr<QuantizedCheckpoint> text_encoder;
-  std::unique_ptr<QuantizedCheckpoint> text_encoder_2;
-  std::unique_ptr<QuantizedCheckpoint> transformer;
-  std::unique_ptr<QuantizedCheckpoint> vae;
+  std::unique_ptr<quant::WeightSource> text_encoder;
+  std::unique_ptr<quant::WeightSource> text_encoder_2;
+  std::unique_ptr<quant::WeightSource> transformer;
+  std::unique_ptr<quant::WeightSource> vae;
 };
 
 /// Opens all four and holds their headers, and what is declared about their quantization, against
 /// the tables of names and shapes. Throws kNotFound, and one kDataLoss that lists what is wrong in
-/// any of them; no weight has been read then.
+/// any of them; no weight has been read then. LoadFormat::kDummy opens nothing. kInvalidArgument as
+/// check_load_format().
 Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Configs& configs,
                                         const WeightOptions& options = {});
 
@@ -52,6 +53,7 @@ struct Flux1Components {
 };
 
 /// Headers first, then tokenizers, then weights. `dtype`: kF32 or kBF16; absent: native_dtype().
+/// With LoadFormat::kDummy, make_byte_tokenizer() stands in for tokenizers whose folder is missing.
 /// Throws as open_flux1_checkpoints(), load_flux1_configs() and load_tokenizer() do, kUnsupported
 /// for another dtype and, with strict_precision, for fallbacks that nobody declares, kDataLoss when
 /// a tokenizer makes ids that its encoder has no row for.

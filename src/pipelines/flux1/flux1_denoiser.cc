@@ -36,7 +36,7 @@ void Flux1Denoiser::load(Side& side, models::Flux1Conditioning conditioning) con
 }
 
 bool Flux1Denoiser::same_shapes(const Flux1Guidance& guidance, const Tensor& latents) const {
-  return recording_ != nullptr && latents_.shape() == latents.shape() &&
+  return !recordings_.empty() && latents_.shape() == latents.shape() &&
          fits(positive_.fixed, guidance.positive) &&
          negative_.has_value() == guidance.negative.has_value() &&
          (!negative_ || (fits(negative_->fixed, *guidance.negative) &&
@@ -45,29 +45,35 @@ bool Flux1Denoiser::same_shapes(const Flux1Guidance& guidance, const Tensor& lat
 
 void Flux1Denoiser::begin(Flux1Guidance guidance, const Tensor& latents) {
   if (!same_shapes(guidance, latents)) {
-    recording_.reset();  // its memory serves the next one
+    recordings_.clear();  // their memory serves the next ones
     latents_ = ops::empty_like(latents, latents.shape());
     velocity_ = ops::empty_like(latents, latents.shape());
     positive_ = make_side(guidance.positive);
     negative_.reset();
     if (guidance.negative) negative_ = make_side(*guidance.negative);
     true_cfg_scale_ = guidance.true_cfg_scale;
-    recording_ = backend_.record([this] { backend_.copy(velocity(), velocity_); });
+    for (const auto precision :
+         {ops::AttentionPrecision::kActivations, ops::AttentionPrecision::kE4m3}) {
+      recordings_[precision] =
+          backend_.record([this, precision] { backend_.copy(velocity(precision), velocity_); });
+    }
   }
   backend_.copy(latents, latents_);
   load(positive_, std::move(guidance.positive));
   if (negative_) load(*negative_, std::move(*guidance.negative));
 }
 
-Tensor Flux1Denoiser::velocity() const {
-  Tensor positive = transformer_.velocity(latents_, positive_.fixed, positive_.modulations);
+Tensor Flux1Denoiser::velocity(ops::AttentionPrecision precision) const {
+  Tensor positive =
+      transformer_.velocity(latents_, positive_.fixed, positive_.modulations, precision);
   if (!negative_) return positive;
-  const Tensor negative = transformer_.velocity(latents_, negative_->fixed, negative_->modulations);
+  const Tensor negative =
+      transformer_.velocity(latents_, negative_->fixed, negative_->modulations, precision);
   const Tensor difference = ops::add_scaled(positive, negative, -1.0F);
   return ops::add_scaled(negative, difference, true_cfg_scale_);
 }
 
-void Flux1Denoiser::step(std::int64_t step, float dt) {
+void Flux1Denoiser::step(std::int64_t step, float dt, ops::AttentionPrecision precision) {
   const auto select = [&](const Side& side) {
     backend_.copy(side.all_modulations.slice(0, step, step + 1).reshape(side.modulations.shape()),
                   side.modulations);
@@ -76,9 +82,9 @@ void Flux1Denoiser::step(std::int64_t step, float dt) {
   if (negative_) select(*negative_);
   // A probe wants to be called, at every step.
   if (backend_.linear_probe() != nullptr) {
-    backend_.copy(velocity(), velocity_);
+    backend_.copy(velocity(precision), velocity_);
   } else {
-    recording_->replay();
+    recordings_.at(precision)->replay();
   }
   backend_.copy(ops::add_scaled(latents_, velocity_, dt), latents_);
 }

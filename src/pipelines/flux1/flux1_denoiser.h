@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -30,7 +31,7 @@ class Flux1Denoiser {
 
   /// v, or v_negative + s (v_positive - v_negative), at step `step`; then Euler's step along the
   /// flow, latents += dt v (dt = sigma_{step+1} - sigma_step).
-  void step(std::int64_t step, float dt);
+  void step(std::int64_t step, float dt, ops::AttentionPrecision precision);
 
   /// After the last step, [B, L, C]. Valid until the next begin() or step().
   const Tensor& latents() const { return latents_; }
@@ -46,7 +47,7 @@ class Flux1Denoiser {
   bool same_shapes(const Flux1Guidance& guidance, const Tensor& latents) const;
   Side make_side(const models::Flux1Conditioning& conditioning) const;
   void load(Side& side, models::Flux1Conditioning conditioning) const;
-  Tensor velocity() const;
+  Tensor velocity(ops::AttentionPrecision precision) const;
 
   const models::Flux1Transformer& transformer_;
   ops::Backend& backend_;
@@ -55,7 +56,7 @@ class Flux1Denoiser {
   Side positive_;
   std::optional<Side> negative_;
   float true_cfg_scale_ = 1;
-  std::unique_ptr<ops::Recording> recording_;
+  std::map<ops::AttentionPrecision, std::unique_ptr<ops::Recording>> recordings_;
 };
 
 }  // namespace dither

@@ -23,6 +23,17 @@ Flux1Limits limits_of(const ModelFolder& folder, const Flux1Configs& configs) {
           .defaults = folder.defaults()};
 }
 
+/// Throws kUnsupported where the backend or the dtype has no FP8 attention.
+AttentionSchedule checked_attention(const AttentionSchedule& schedule, const ops::Backend& backend,
+                                    DType dtype) {
+  if (!schedule.fp8 || (backend.traits().e4m3_attention && dtype == DType::kBF16)) return schedule;
+  throw Error(
+      ErrorCode::kUnsupported,
+      fmt::format("attention precision {}: needs --device cuda and --dtype bf16, this is {} "
+                  "in {}",
+                  attention_schedule_name(schedule), backend.name(), dtype_name(dtype)));
+}
+
 /// [1, L] kI32 in host memory.
 Tensor id_tensor(const TokenIds& tokens) {
   Tensor ids = Tensor::host({1, static_cast<std::int64_t>(tokens.ids.size())}, DType::kI32);
@@ -45,6 +56,7 @@ Flux1Pipeline::Flux1Pipeline(const ModelFolder& folder, ops::Backend& backend,
     : backend_(backend),
       components_(load_flux1_components(folder, backend, dtype, weights)),
       limits_(limits_of(folder, components_.configs)),
+      attention_(checked_attention(weights.attention, backend, components_.dtype)),
       denoiser_(components_.transformer, backend) {}
 
 ResolvedRequest Flux1Pipeline::resolve(const GenerateRequest& request) const {
@@ -188,7 +200,7 @@ Tensor Flux1Pipeline::denoise(const Tensor& noise, const Flux1Guidance& guidance
   denoiser_.begin(guidance, noise);
   for (std::int64_t step = 0; step < schedule.num_inference_steps(); ++step) {
     const Clock::time_point begin = Clock::now();
-    denoiser_.step(step, schedule.dt(step));
+    denoiser_.step(step, schedule.dt(step), attention_.at(step, schedule.num_inference_steps()));
     backend_.synchronize();
     on_step(step, denoiser_.latents(), elapsed_ms(begin));
   }
@@ -198,8 +210,7 @@ Tensor Flux1Pipeline::denoise(const Tensor& noise, const Flux1Guidance& guidance
 Image Flux1Pipeline::decode(const Tensor& latents, models::TokenGrid grid) const {
   const Tensor z =
       models::unscale_latents(models::unpack_latents(latents, grid), components_.configs.vae);
-  const Tensor decoded = ops::cast(components_.vae(z), DType::kF32);
-  return to_image(backend_.download(decoded));
+  return to_image(backend_.download(components_.vae(z)));
 }
 
 }  // namespace dither

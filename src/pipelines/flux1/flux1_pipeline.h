@@ -65,6 +65,7 @@ class Flux1Pipeline final : public Pipeline {
   ops::Backend& backend_;
   Flux1Components components_;
   Flux1Limits limits_;
+  AttentionSchedule attention_;
   Flux1Denoiser denoiser_;
 };
 

@@ -1,4 +1,4 @@
-#include "backends/cpu/linear_group.h"
+#include "ops/linear_group.h"
 
 #include <fmt/format.h>
 
@@ -7,10 +7,8 @@
 #include "base/error.h"
 #include "quant/fp8.h"
 
-namespace dither::cpu {
+namespace dither::ops {
 namespace {
-
-using ops::LinearShard;
 
 bool runs_in_fp8(const LinearShard& shard) {
   return shard.weight.dtype() == DType::kF8E4M3 && shard.input_scale.has_value();
@@ -99,10 +97,10 @@ Tensor dequantized(const LinearShard& shard) {
   return result;
 }
 
-std::vector<ops::LinearPrecision> precision_of(std::span<const LinearShard> shards,
-                                               const LinearGroup& group, DType resident,
-                                               DType product, std::string_view kernel) {
-  std::vector<ops::LinearPrecision> records;
+std::vector<LinearPrecision> precision_of(std::span<const LinearShard> shards,
+                                          const LinearGroup& group, DType resident, DType product,
+                                          std::string_view kernel) {
+  std::vector<LinearPrecision> records;
   for (const LinearShard& shard : shards) {
     records.push_back({shard.name, shard.weight.dtype(), resident, product, std::string(kernel),
                        shard.weight_scale, group.input_scale});
@@ -110,4 +108,4 @@ std::vector<ops::LinearPrecision> precision_of(std::span<const LinearShard> shar
   return records;
 }
 
-}  // namespace dither::cpu
+}  // namespace dither::ops

@@ -8,7 +8,7 @@
 
 #include "ops/types.h"
 
-namespace dither::cpu {
+namespace dither::ops {
 
 /// Shards that are multiplied as one [N, K] weight, and the scales of that product:
 ///   y[n] = scales[n] * sum_k q(x)[k] * weight[n, k] + bias[n],
@@ -27,16 +27,16 @@ struct LinearGroup {
 /// contradict each other, when some are E4M3 with an input_scale and others are not, when their
 /// input_scales differ, when E4M3 codes to be multiplied lack a weight_scale, or when a scale (or
 /// the reciprocal of an input_scale) is not a positive finite number.
-LinearGroup group_shards(std::span<const ops::LinearShard> shards);
+LinearGroup group_shards(std::span<const LinearShard> shards);
 
 /// E4M3 weights as the numbers they stand for, code * weight_scale, in float32 (to be rounded to
 /// the activations' dtype); other weights as they are.
-Tensor dequantized(const ops::LinearShard& shard);
+Tensor dequantized(const LinearShard& shard);
 
 /// One record per shard of a group whose weights lie in memory as `resident` and whose operands are
 /// of `product` (kF8E4M3 in W8A8, whatever the registers hold).
-std::vector<ops::LinearPrecision> precision_of(std::span<const ops::LinearShard> shards,
-                                               const LinearGroup& group, DType resident,
-                                               DType product, std::string_view kernel);
+std::vector<LinearPrecision> precision_of(std::span<const LinearShard> shards,
+                                          const LinearGroup& group, DType resident, DType product,
+                                          std::string_view kernel);
 
-}  // namespace dither::cpu
+}  // namespace dither::ops

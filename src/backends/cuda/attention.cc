@@ -1,0 +1,163 @@
+#include "backends/cuda/attention.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "backends/cuda/kernels/quantize.h"
+#include "backends/cuda/kernels/softmax.h"
+#include "base/error.h"
+
+namespace dither::cuda {
+namespace {
+
+/// Scores that are in memory at a time.
+constexpr std::int64_t kMaxScores = std::int64_t{1} << 27;
+
+/// Element 0 of a sample.
+std::byte* sample(const Tensor& tensor, std::int64_t index) {
+  return tensor.slice(0, index, index + 1).raw();
+}
+
+/// All heads of one sample of q, k or v [B, L, H, D], from token `first` on, as a batch of [tokens,
+/// D] matrices.
+Matrix heads_of(const Tensor& tensor, std::int64_t index, std::int64_t first, std::int64_t tokens) {
+  const auto bytes = static_cast<std::int64_t>(dtype_bits(tensor.dtype()) / 8);
+  return {.data = sample(tensor, index) + first * tensor.strides()[1] * bytes,
+          .dtype = tensor.dtype(),
+          .rows = tokens,
+          .cols = tensor.dim(3),
+          .row_stride = tensor.strides()[1],
+          .batch_stride = tensor.strides()[2]};
+}
+
+}  // namespace
+
+void AttentionKernels::run(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
+                           const Tensor& y) {
+  if (in.q.dtype() == DType::kF8E4M3) return run_codes(in, options, y);
+  if (!options.out.e4m3_scale) return write(in, options, y);
+  const Tensor values = Tensor::empty(y.shape(), in.q.dtype(), backend_);
+  ops::AttentionOptions activations = options;
+  activations.out = {};
+  write(in, activations, values);
+  launch_quantize_e4m3({.x = row_view(values),
+                        .codes = row_view(y),
+                        .dtype = values.dtype(),
+                        .reciprocal = 1 / *options.out.e4m3_scale},
+                       stream_);
+}
+
+const float* AttentionKernels::device_scalar(float value) {
+  Tensor& scalar = scalars_[value];
+  if (!scalar.defined()) {
+    Tensor host = Tensor::host({1}, DType::kF32);
+    *host.data<float>() = value;
+    scalar = backend_.upload(host, DType::kF32);
+  }
+  return scalar.data<float>();
+}
+
+void AttentionKernels::run_codes(const ops::AttentionOperands& in,
+                                 const ops::AttentionOptions& options, const Tensor& y) {
+  if (options.causal || options.bias.defined() || !CudnnAttention::supports_fp8(in)) {
+    throw Error(ErrorCode::kUnsupported,
+                "cuda: an FP8 attention has neither bias nor causal mask, and a head_dim that is a "
+                "multiple of 16, at most 128");
+  }
+  const float* const v_scale = in.v_scale.data<float>();
+  const std::optional<float> wanted = options.out.e4m3_scale;
+  const Tensor unused = Tensor::empty({ops::kScaleElements}, DType::kF32, backend_);
+  const Fp8AttentionScales scales{
+      .descale_q = device_scalar(1),
+      .descale_k = device_scalar(1),
+      .descale_v = v_scale,
+      .scale_s = device_scalar(kFp8ProbabilityScale),
+      .descale_s = device_scalar(1 / kFp8ProbabilityScale),
+      // A mean of values is no larger than the largest of them: its scale serves the result too.
+      .scale_o = wanted ? device_scalar(1 / *wanted) : v_scale + ops::kReciprocalElement,
+      .amax_s = unused.data<float>(),
+      .amax_o = unused.data<float>() + ops::kReciprocalElement};
+  // Hopper's kernel writes codes; a reader of activations gets them expanded.
+  const Tensor codes = wanted ? y : Tensor::empty(y.shape(), DType::kF8E4M3, backend_);
+  const RowView rows = row_view(codes);
+  fused_.run_fp8(in, options.scale, scales, rows.data, rows.row_stride,
+                 rows.row_stride * codes.dim(1));
+  if (wanted) return;
+  const Tensor values = y.contiguous() ? y : Tensor::empty(y.shape(), y.dtype(), backend_);
+  launch_expand_e4m3({.codes = codes.data<std::uint8_t>(),
+                      .values = values.raw(),
+                      .dtype = y.dtype(),
+                      .count = y.elements(),
+                      .device_scale = v_scale},
+                     stream_);
+  if (!y.contiguous()) backend_.copy(values, y);
+}
+
+void AttentionKernels::write(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
+                             const Tensor& y) {
+  if (y.elements() == 0) return;
+  const RowView rows = row_view(y);
+  if (CudnnAttention::supports(in, options) && rows.row_stride % 8 == 0) {
+    fused_.run(in, options, rows.data, rows.row_stride, rows.row_stride * y.dim(1));
+  } else {
+    unfused(in, options, y);
+  }
+}
+
+void AttentionKernels::unfused(const ops::AttentionOperands& in,
+                               const ops::AttentionOptions& options, const Tensor& y) {
+  const std::int64_t queries = in.q.dim(1);
+  const std::int64_t keys = in.k.dim(1);
+  const std::int64_t heads = in.q.dim(2);
+  const std::int64_t head_dim = in.q.dim(3);
+  const DType dtype = in.q.dtype();
+  const std::int64_t chunk = std::clamp<std::int64_t>(kMaxScores / (heads * keys), 1, queries);
+  const Tensor scores = Tensor::empty({heads, chunk, keys}, DType::kF32, backend_);
+  // float32 probabilities overwrite the scores; bfloat16 ones need a place of their own.
+  const Tensor separate =
+      dtype == DType::kF32 ? scores : Tensor::empty({heads, chunk, keys}, dtype, backend_);
+  const Tensor out = y.unflatten(-1, heads, head_dim);
+
+  for (std::int64_t b = 0; b < in.q.dim(0); ++b) {
+    for (std::int64_t first = 0; first < queries; first += chunk) {
+      const std::int64_t count = std::min(chunk, queries - first);
+      const auto table = [&](const Tensor& tensor) {
+        return Matrix{.data = tensor.raw(),
+                      .dtype = tensor.dtype(),
+                      .rows = count,
+                      .cols = keys,
+                      .row_stride = keys,
+                      .batch_stride = count * keys};
+      };
+      matmul_.run({.x = heads_of(in.q, b, first, count),
+                   .w = heads_of(in.k, b, 0, keys),
+                   .y = table(scores),
+                   .batch = heads},
+                  stream_);
+      SoftmaxArgs softmax{};
+      softmax.scores = separate.raw();
+      softmax.dtype = dtype;
+      softmax.heads = heads;
+      softmax.queries = count;
+      softmax.keys = keys;
+      softmax.scale = options.scale;
+      softmax.causal = options.causal;
+      softmax.query_offset = first;
+      if (dtype != DType::kF32) softmax.scores_f32 = scores.data<float>();
+      if (options.bias.defined()) {
+        softmax.bias = options.bias.data<float>() + first * keys;
+        softmax.bias_head_stride = queries * keys;
+        softmax.bias_row_stride = keys;
+      }
+      launch_softmax(softmax, stream_);
+      matmul_.run({.x = table(separate),
+                   .w = heads_of(in.v, b, 0, keys),
+                   .y = heads_of(out, b, first, count),
+                   .w_is_kn = true,
+                   .batch = heads},
+                  stream_);
+    }
+  }
+}
+
+}  // namespace dither::cuda

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <map>
+
+#include "backends/cuda/cudnn_attention.h"
+#include "backends/cuda/lt_matmul.h"
+#include "ops/backend.h"
+#include "ops/types.h"
+
+namespace dither::cuda {
+
+/// softmax(scale * q k^T + bias) v: cuDNN's fused kernel where it takes the operands, else two
+/// products around a softmax, in pieces of queries that bound the memory for the scores. E4M3
+/// operands are cuDNN's alone.
+class AttentionKernels {
+ public:
+  AttentionKernels(ops::Backend& backend, LtMatmul& matmul, CudnnAttention& fused,
+                   cudaStream_t stream)
+      : backend_(backend), matmul_(matmul), fused_(fused), stream_(stream) {}
+
+  /// Operands as in ops::attention; y: any row view [B, Lq, H D] of q's dtype, or E4M3 codes where
+  /// the options say so.
+  void run(const ops::AttentionOperands& in, const ops::AttentionOptions& options, const Tensor& y);
+
+ private:
+  void run_codes(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
+                 const Tensor& y);
+  const float* device_scalar(float value);
+  void write(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
+             const Tensor& y);
+  void unfused(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
+               const Tensor& y);
+
+  ops::Backend& backend_;
+  LtMatmul& matmul_;
+  CudnnAttention& fused_;
+  cudaStream_t stream_;
+  std::map<float, Tensor> scalars_;
+};
+
+}  // namespace dither::cuda

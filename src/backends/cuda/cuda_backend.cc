@@ -1,0 +1,449 @@
+#include "backends/cuda/cuda_backend.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backends/cuda/attention.h"
+#include "backends/cuda/conv2d.h"
+#include "backends/cuda/cuda_check.h"
+#include "backends/cuda/cudnn_attention.h"
+#include "backends/cuda/cudnn_conv.h"
+#include "backends/cuda/cudnn_handle.h"
+#include "backends/cuda/device_memory.h"
+#include "backends/cuda/kernel_trace.h"
+#include "backends/cuda/kernels/copy.h"
+#include "backends/cuda/kernels/elementwise.h"
+#include "backends/cuda/kernels/group_norm.h"
+#include "backends/cuda/kernels/image.h"
+#include "backends/cuda/kernels/norm.h"
+#include "backends/cuda/kernels/norm_rope.h"
+#include "backends/cuda/linear.h"
+#include "backends/cuda/recording.h"
+#include "backends/cuda/staging.h"
+
+namespace dither {
+namespace cuda {
+namespace {
+
+Stream make_stream() {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create a stream");
+  return Stream(stream);
+}
+
+/// Scratch memory that library calls share: each is done with it when the next begins on the
+/// stream. Outgrown buffers stay, because graphs that were captured with them do.
+class Scratch {
+ public:
+  Scratch(DeviceMemory& memory, Device& device) : memory_(memory), device_(device) {}
+
+  void* operator()(std::size_t bytes) {
+    if (buffers_.empty() || buffers_.back()->bytes() < bytes) {
+      const auto pool = memory_.use(nullptr);
+      buffers_.push_back(memory_.allocate(bytes, &device_));
+      memory_.use(pool);
+    }
+    return buffers_.back()->data();
+  }
+
+ private:
+  DeviceMemory& memory_;
+  Device& device_;
+  std::vector<std::shared_ptr<Storage>> buffers_;
+};
+
+/// cuBLASLt for products, cuDNN for attention and convolutions, own kernels for the rest; one
+/// stream, no global state.
+class CudaBackend final : public ops::Backend {
+ public:
+  std::string_view name() const override { return "cuda"; }
+  std::string description() const override;
+  ops::BackendTraits traits() const override {
+    return {.strided_results = true,
+            .rotates_in_place = true,
+            .e4m3_activations = true,
+            .e4m3_attention = true};
+  }
+  std::unique_ptr<ops::Recording> record(std::function<void()> work) override {
+    return std::make_unique<GraphRecording>(std::move(work), memory_, stream());
+  }
+  std::vector<ops::KernelRecord> trace(const std::function<void()>& work) override {
+    synchronize();
+    KernelTrace trace;
+    work();
+    synchronize();
+    return trace.stop();
+  }
+  cudaStream_t stream() const { return stream_.get(); }
+
+  std::shared_ptr<Storage> allocate(std::size_t bytes) override {
+    return memory_.allocate(bytes, this);
+  }
+  Tensor upload(const Tensor& host, DType dtype) override;
+  Tensor download(const Tensor& tensor) override;
+  void copy(const Tensor& from, const Tensor& to) override;
+  void synchronize() override { check(cudaStreamSynchronize(stream()), "wait for the device"); }
+  ops::MemoryStats memory() const override { return memory_.stats(); }
+
+  std::unique_ptr<ops::PreparedLinear> prepare_linear(std::span<const ops::LinearShard> shards,
+                                                      DType dtype) override {
+    return linear_.prepare(shards, dtype);
+  }
+  std::unique_ptr<ops::PreparedConv2d> prepare_conv2d(const ops::Conv2dWeights& weights,
+                                                      DType dtype) override {
+    return conv2d_.prepare(weights, dtype);
+  }
+
+  void linear(const Tensor& x, const ops::PreparedLinear& weights,
+              const ops::LinearEpilogue& epilogue, const Tensor& y) override {
+    linear_.run(x, weights, epilogue, y);
+  }
+  void layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps,
+                  const Tensor& y) override;
+  void layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, float eps,
+                           std::optional<float> e4m3_scale, const Tensor& y) override;
+  void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) override;
+  void group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias, float eps,
+                  ops::Activation activation, const Tensor& y) override;
+  void norm_rope_heads(std::span<const ops::PackedQkv> streams, const ops::Rope& rope, float eps,
+                       const ops::AttentionOperands& out) override;
+  void attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
+                 const Tensor& y) override {
+    attention_.run(in, options, y);
+  }
+  void conv2d(const Tensor& x, const ops::PreparedConv2d& weights, const Tensor& residual,
+              const Tensor& y) override {
+    conv2d_.run(x, weights, residual, y);
+  }
+  void upsample_nearest2x(const Tensor& x, const Tensor& y) override;
+  void embedding(const Tensor& table, const Tensor& ids, const Tensor& y) override;
+  void activate(const Tensor& x, ops::Activation activation, const Tensor& y) override;
+  void gated_activation(const Tensor& x, ops::Activation activation, const Tensor& y) override;
+  void add(const Tensor& a, const Tensor& b, const Tensor& y) override;
+  void add_scaled(const Tensor& x, const Tensor& v, float factor, const Tensor& y) override;
+  void affine(const Tensor& x, float factor, float offset, const Tensor& y) override;
+
+ private:
+  /// A contiguous copy.
+  Tensor packed(const Tensor& tensor);
+  void scale_values(std::span<const ops::PackedQkv> streams, const ops::AttentionOperands& out);
+  void axpby(const AxpbyArgs& args) { launch_axpby(args, stream()); }
+
+  // In the order of destruction, reversed: what uses the memory and the stream goes first.
+  DeviceMemory memory_;
+  Stream stream_ = make_stream();
+  Staging staging_;
+  Scratch scratch_{memory_, *this};
+  LtMatmul matmul_{[this](std::size_t bytes) { return scratch_(bytes); }};
+  CudnnHandle cudnn_{stream()};
+  CudnnAttention fused_attention_{cudnn_, [this](std::size_t bytes) { return scratch_(bytes); }};
+  CudnnConv convolution_{cudnn_, [this](std::size_t bytes) { return scratch_(bytes); }};
+  LinearKernels linear_{*this, matmul_, stream()};
+  AttentionKernels attention_{*this, matmul_, fused_attention_, stream()};
+  Conv2dKernels conv2d_{*this, convolution_, stream()};
+};
+
+std::string CudaBackend::description() const {
+  cudaDeviceProp properties{};
+  int device = 0;
+  check(cudaGetDevice(&device), "find the device");
+  check(cudaGetDeviceProperties(&properties, device), "read the device's properties");
+  return fmt::format("{}, {} multiprocessors", properties.name, properties.multiProcessorCount);
+}
+
+Tensor CudaBackend::upload(const Tensor& host, DType dtype) {
+  if (!host.contiguous()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("upload: {} is not contiguous", to_string(host)));
+  }
+  Tensor stored = Tensor::empty(host.shape(), host.dtype(), *this);
+  staging_.upload({host.raw(), host.bytes()}, stored.raw(), stream());
+  if (host.dtype() == dtype) return stored;
+  Tensor converted = Tensor::empty(host.shape(), dtype, *this);
+  copy(stored, converted);
+  return converted;
+}
+
+Tensor CudaBackend::packed(const Tensor& tensor) {
+  Tensor result = Tensor::empty(tensor.shape(), tensor.dtype(), *this);
+  copy(tensor, result);
+  return result;
+}
+
+Tensor CudaBackend::download(const Tensor& tensor) {
+  const Tensor device = tensor.contiguous() ? tensor : packed(tensor);
+  Tensor host = Tensor::host(tensor.shape(), tensor.dtype());
+  check(cudaMemcpyAsync(host.raw(), device.raw(), device.bytes(), cudaMemcpyDeviceToHost, stream()),
+        "download");
+  synchronize();
+  return host;
+}
+
+void CudaBackend::copy(const Tensor& from, const Tensor& to) {
+  CopyArgs args{};
+  args.from = from.raw();
+  args.to = to.raw();
+  args.from_dtype = from.dtype();
+  args.to_dtype = to.dtype();
+  args.rank = from.rank();
+  for (int i = 0; i < from.rank(); ++i) {
+    args.shape[i] = from.dim(i);
+    args.from_strides[i] = from.strides()[i];
+    args.to_strides[i] = to.strides()[i];
+  }
+  launch_copy(args, stream());
+}
+
+void CudaBackend::layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps,
+                             const Tensor& y) {
+  NormArgs args{};
+  args.x = row_view(x);
+  args.y = row_view(y);
+  args.dtype = x.dtype();
+  args.eps = eps;
+  if (weight.defined()) {
+    args.scale = weight.raw();
+    args.shift = bias.raw();
+  }
+  launch_layer_norm(args, stream());
+}
+
+void CudaBackend::layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale,
+                                      float eps, std::optional<float> e4m3_scale, const Tensor& y) {
+  // The kernel takes one stride for both: columns of one table of modulations have it.
+  const bool same = row_view(shift).row_stride == row_view(scale).row_stride || x.dim(0) == 1;
+  const Tensor shifts = same ? shift : packed(shift);
+  const Tensor scales = same ? scale : packed(scale);
+  NormArgs args{};
+  args.x = row_view(x);
+  args.y = row_view(y);
+  args.dtype = x.dtype();
+  args.eps = eps;
+  args.scale = scales.raw();
+  args.shift = shifts.raw();
+  args.modulation_stride = row_view(shifts).row_stride;
+  args.scale_offset = 1;
+  args.rows_per_sample = x.dim(1);
+  if (e4m3_scale) args.e4m3_reciprocal = 1 / *e4m3_scale;
+  launch_layer_norm(args, stream());
+}
+
+void CudaBackend::rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) {
+  NormArgs args{};
+  args.x = row_view(x);
+  args.y = row_view(y);
+  args.dtype = x.dtype();
+  args.eps = eps;
+  args.scale = weight.raw();
+  launch_rms_norm(args, stream());
+}
+
+void CudaBackend::group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias,
+                             float eps, ops::Activation activation, const Tensor& y) {
+  GroupNormArgs args{};
+  args.x = x.raw();
+  args.y = y.raw();
+  args.dtype = x.dtype();
+  args.samples = x.dim(0);
+  args.pixels = x.dim(1) * x.dim(2);
+  args.channels = x.dim(3);
+  args.groups = groups;
+  args.weight = weight.raw();
+  args.bias = bias.raw();
+  args.eps = eps;
+  args.activation = activation;
+  const std::size_t floats = group_norm_workspace_floats(args.samples, args.pixels, groups);
+  args.workspace = static_cast<float*>(scratch_(floats * sizeof(float)));
+  launch_group_norm(args, stream());
+}
+
+void CudaBackend::norm_rope_heads(std::span<const ops::PackedQkv> streams, const ops::Rope& rope,
+                                  float eps, const ops::AttentionOperands& out) {
+  const std::int64_t tokens = out.q.dim(1);
+  const std::int64_t heads = out.q.dim(2);
+  const std::int64_t head_dim = out.q.dim(3);
+  const auto rows_of = [&](const Tensor& t) {
+    return RowView{t.raw(), t.dim(0) * tokens, heads * head_dim, t.strides()[1]};
+  };
+  const bool codes = out.q.dtype() == DType::kF8E4M3;
+  if (codes) scale_values(streams, out);
+  std::int64_t first = 0;
+  for (const ops::PackedQkv& stream : streams) {
+    NormRopeArgs args{};
+    args.codes = codes;
+    if (codes) args.v_reciprocal = out.v_scale.data<float>() + ops::kReciprocalElement;
+    args.qkv = row_view(stream.qkv);
+    args.tokens = stream.qkv.dim(1);
+    args.heads = heads;
+    args.head_dim = head_dim;
+    args.dtype = stream.qkv.dtype();
+    args.q_norm = stream.q_norm.raw();
+    args.k_norm = stream.k_norm.raw();
+    args.cos = rope.cos.data<float>() + first * (head_dim / 2);
+    args.sin = rope.sin.data<float>() + first * (head_dim / 2);
+    args.eps = eps;
+    args.q = rows_of(out.q);
+    args.k = rows_of(out.k);
+    // In place the values stay where they are.
+    if (out.v.storage() != stream.qkv.storage()) args.v = rows_of(out.v);
+    args.out_tokens = tokens;
+    args.first_token = first;
+    launch_norm_rope(args, this->stream());
+    first += args.tokens;
+  }
+}
+
+/// v_scale of codes from the values' largest magnitude.
+void CudaBackend::scale_values(std::span<const ops::PackedQkv> streams,
+                               const ops::AttentionOperands& out) {
+  const Tensor largest = Tensor::empty({1}, DType::kF32, *this);
+  check(cudaMemsetAsync(largest.raw(), 0, largest.bytes(), stream()), "zero a number");
+  for (const ops::PackedQkv& stream : streams) {
+    const std::int64_t width = stream.qkv.dim(-1) / 3;
+    launch_largest_magnitude(row_view(stream.qkv.slice(-1, 2 * width, 3 * width)),
+                             stream.qkv.dtype(), largest.data<float>(), this->stream());
+  }
+  float* const scale = out.v_scale.data<float>();
+  launch_e4m3_scales(largest.data<float>(), scale, scale + ops::kReciprocalElement, stream());
+}
+
+void CudaBackend::upsample_nearest2x(const Tensor& x, const Tensor& y) {
+  UpsampleArgs args{};
+  args.x = x.raw();
+  args.y = y.raw();
+  args.dtype = x.dtype();
+  args.samples = x.dim(0);
+  args.height = x.dim(1);
+  args.width = x.dim(2);
+  args.channels = x.dim(3);
+  launch_upsample_nearest2x(args, stream());
+}
+
+void CudaBackend::embedding(const Tensor& table, const Tensor& ids, const Tensor& y) {
+  EmbeddingArgs args{};
+  args.table = table.raw();
+  args.ids = ids.data<std::int32_t>();
+  args.y = y.raw();
+  args.dtype = y.dtype();
+  args.count = ids.elements();
+  args.width = table.dim(1);
+  launch_embedding(args, stream());
+}
+
+void CudaBackend::activate(const Tensor& x, ops::Activation activation, const Tensor& y) {
+  ActivateArgs args{};
+  args.x = row_view(x);
+  args.y = row_view(y);
+  args.dtype = x.dtype();
+  args.activation = activation;
+  launch_activate(args, stream());
+}
+
+void CudaBackend::gated_activation(const Tensor& x, ops::Activation activation, const Tensor& y) {
+  const std::int64_t width = y.dim(-1);
+  ActivateArgs args{};
+  args.x = row_view(x.slice(-1, 0, width));
+  args.b = row_view(x.slice(-1, width, 2 * width));
+  args.y = row_view(y);
+  args.dtype = x.dtype();
+  args.activation = activation;
+  launch_activate(args, stream());
+}
+
+void CudaBackend::add(const Tensor& a, const Tensor& b, const Tensor& y) {
+  axpby({.a = a.raw(),
+         .b = b.raw(),
+         .y = y.raw(),
+         .dtype = a.dtype(),
+         .alpha = 1,
+         .beta = 1,
+         .offset = 0,
+         .count = a.elements(),
+         .period = b.elements()});
+}
+
+void CudaBackend::add_scaled(const Tensor& x, const Tensor& v, float factor, const Tensor& y) {
+  axpby({.a = x.raw(),
+         .b = v.raw(),
+         .y = y.raw(),
+         .dtype = x.dtype(),
+         .alpha = 1,
+         .beta = factor,
+         .offset = 0,
+         .count = x.elements(),
+         .period = x.elements()});
+}
+
+void CudaBackend::affine(const Tensor& x, float factor, float offset, const Tensor& y) {
+  axpby({.a = x.raw(),
+         .b = nullptr,
+         .y = y.raw(),
+         .dtype = x.dtype(),
+         .alpha = factor,
+         .beta = 0,
+         .offset = offset,
+         .count = x.elements(),
+         .period = x.elements()});
+}
+
+/// What keeps this machine from running our kernels; empty when nothing does.
+std::string obstacle() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  cudaGetLastError();
+  int runtime = 0;
+  int driver = 0;
+  cudaRuntimeGetVersion(&runtime);
+  cudaDriverGetVersion(&driver);
+  if (status == cudaErrorInsufficientDriver) {
+    return fmt::format("the driver speaks CUDA {}.{}, this dither needs {}.{} or newer",
+                       driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+  }
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) {
+    return "there is no CUDA device";
+  }
+  if (status != cudaSuccess) return cudaGetErrorString(status);
+  int device = 0;
+  cudaDeviceProp properties{};
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaGetDeviceProperties(&properties, device) != cudaSuccess) {
+    return cudaGetErrorString(cudaGetLastError());
+  }
+  if (properties.major == 9 && properties.minor == 0) return {};
+  return fmt::format(
+      "device {} ({}) has compute capability {}.{}, the kernels are built for 9.0 "
+      "(Hopper: H100, H200)",
+      device, properties.name, properties.major, properties.minor);
+}
+
+}  // namespace
+
+CUstream_st* stream_of(ops::Backend& backend) {
+  if (const auto* own = dynamic_cast<const CudaBackend*>(&backend)) return own->stream();
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("backend '{}' has no CUDA stream", backend.name()));
+}
+
+}  // namespace cuda
+
+bool cuda_available() noexcept {
+  try {
+    return cuda::obstacle().empty();
+  } catch (...) {
+    return false;
+  }
+}
+
+std::unique_ptr<ops::Backend> make_cuda_backend() {
+  if (const std::string obstacle = cuda::obstacle(); !obstacle.empty()) {
+    throw Error(ErrorCode::kDevice,
+                fmt::format("device 'cuda': {}; --device cpu works everywhere", obstacle));
+  }
+  return std::make_unique<cuda::CudaBackend>();
+}
+
+}  // namespace dither

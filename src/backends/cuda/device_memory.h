@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+
+#include "ops/backend.h"
+#include "tensor/tensor.h"
+
+namespace dither::cuda {
+
+/// Device memory for tensors. Freed blocks wait in a pool and are handed out again; since all work
+/// of a backend runs in the order of one stream, a block may be reused as soon as its tensor is
+/// gone. A recording has a pool of its own: what a replay writes to must not be anybody else's.
+/// Thread-safe, because a tensor may die on another thread. Outlives its blocks.
+class DeviceMemory {
+ public:
+  class Pool;
+
+  DeviceMemory();
+  ~DeviceMemory();
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+
+  /// Uninitialised, 512-byte aligned, from the current pool; `device` becomes the storage's device.
+  /// Throws kResourceExhausted with the sizes that are missing, live and cached.
+  std::shared_ptr<Storage> allocate(std::size_t bytes, Device* device);
+
+  std::shared_ptr<Pool> make_pool();
+  /// Makes `pool` the current one (null: the common pool) and returns the one before.
+  std::shared_ptr<Pool> use(std::shared_ptr<Pool> pool);
+
+  /// Gives cached blocks back to the driver. Waits for the device.
+  void trim();
+
+  ops::MemoryStats stats() const;
+
+ private:
+  void* from_driver(std::size_t bytes);
+  void give_back(Pool& pool, void* block, std::size_t bytes) noexcept;
+
+  mutable std::mutex mutex_;
+  std::shared_ptr<Pool> common_;
+  std::shared_ptr<Pool> current_;
+  ops::MemoryStats stats_;
+};
+
+}  // namespace dither::cuda

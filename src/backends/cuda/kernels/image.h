@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace dither::cuda {
+
+/// Every pixel becomes 2 x 2 pixels: x [samples, height, width, channels] -> y [samples, 2 height,
+/// 2 width, channels], both contiguous, of kF32 or kBF16. Reads each element once, writes four.
+struct UpsampleArgs {
+  const void* x = nullptr;
+  void* y = nullptr;
+  DType dtype = DType::kF32;
+  std::int64_t samples = 0;
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+  std::int64_t channels = 0;
+};
+void launch_upsample_nearest2x(const UpsampleArgs& args, cudaStream_t stream);
+
+/// y[i] = table[ids[i]]: rows of `width` elements of kF32 or kBF16, table and y contiguous. The ids
+/// were checked by the host.
+struct EmbeddingArgs {
+  const void* table = nullptr;
+  const std::int32_t* ids = nullptr;
+  void* y = nullptr;
+  DType dtype = DType::kF32;
+  std::int64_t count = 0;
+  std::int64_t width = 0;
+};
+void launch_embedding(const EmbeddingArgs& args, cudaStream_t stream);
+
+}  // namespace dither::cuda

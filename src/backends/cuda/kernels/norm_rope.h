@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "tensor/tensor.h"
+
+namespace dither::cuda {
+
+/// One stream of ops::norm_rope_heads: per head, q and k are divided by their root mean square and
+/// multiplied by their norm's weight, then pairs of channels (2i, 2i+1) are rotated:
+///   y_{2i} = x_{2i} cos_i - x_{2i+1} sin_i,  y_{2i+1} = x_{2i+1} cos_i + x_{2i} sin_i.
+/// Reads and writes q and k once (and v where it moves).
+struct NormRopeArgs {
+  RowView qkv;              ///< [B tokens, 3 H D], columns [q | k | v]
+  std::int64_t tokens = 0;  ///< of this stream, per sample
+  std::int64_t heads = 0;
+  std::int64_t head_dim = 0;  ///< even
+  DType dtype = DType::kF32;
+  const void* q_norm = nullptr;  ///< [D] of dtype
+  const void* k_norm = nullptr;
+  const float* cos = nullptr;  ///< [tokens, D/2] of this stream
+  const float* sin = nullptr;
+  float eps = 0;
+  RowView q, k, v;  ///< results, rows [B out_tokens, H D]; q and k may be qkv's own columns; v.data
+                    ///< null: v stays where it is
+  std::int64_t out_tokens = 0;   ///< the row of token t of sample b is
+  std::int64_t first_token = 0;  ///< b out_tokens + first_token + t
+  /// Results are E4M3 codes of values rounded to dtype, those of v multiplied by *v_reciprocal.
+  bool codes = false;
+  const float* v_reciprocal = nullptr;  ///< in device memory
+};
+void launch_norm_rope(const NormRopeArgs& args, cudaStream_t stream);
+
+/// *largest = max(*largest, max |x|) over rows of dtype; NaN does not count. Any order gives the
+/// same bits. Reads x once.
+void launch_largest_magnitude(const RowView& x, DType dtype, float* largest, cudaStream_t stream);
+
+/// Of the largest magnitude m of a tensor: *scale = m / 448, *reciprocal = 448 / m; 1 and 1 for m =
+/// 0.
+void launch_e4m3_scales(const float* largest, float* scale, float* reciprocal, cudaStream_t stream);
+
+}  // namespace dither::cuda

@@ -1,0 +1,257 @@
+#include "backends/cuda/linear.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "backends/cuda/cuda_check.h"
+#include "backends/cuda/kernels/elementwise.h"
+#include "backends/cuda/kernels/norm.h"
+#include "backends/cuda/kernels/quantize.h"
+#include "ops/backend.h"
+#include "ops/linear_group.h"
+
+namespace dither::cuda {
+namespace {
+
+/// FP8 tensor cores read 16 bytes at a time (cuBLASLt's requirement for E4M3 operands).
+constexpr std::int64_t kFp8Multiple = 16;
+
+Matrix matrix(const Tensor& tensor) {
+  const RowView view = row_view(tensor);
+  return {.data = view.data,
+          .dtype = tensor.dtype(),
+          .rows = view.rows,
+          .cols = view.cols,
+          .row_stride = std::max(view.row_stride, view.cols)};
+}
+
+bool equal(std::span<const float> values) {
+  return std::ranges::all_of(values, [&](float value) { return value == values.front(); });
+}
+
+Tensor host_floats(std::span<const float> values) {
+  Tensor tensor = Tensor::host({static_cast<std::int64_t>(values.size())}, DType::kF32);
+  std::ranges::copy(values, tensor.data<float>());
+  return tensor;
+}
+
+std::string kernel_name(bool codes, DType product, DType dtype) {
+  const auto name = [](DType d) { return d == DType::kF32 ? "f32" : "bf16"; };
+  if (!codes) return fmt::format("cublaslt {}", name(dtype));
+  if (product == DType::kF8E4M3) return "cublaslt e4m3";
+  return fmt::format("cublaslt e4m3 as {}", name(product));
+}
+
+}  // namespace
+
+/// One product of a DeviceLinear: rows [begin, begin + weight.rows) of N.
+struct LinearPart {
+  std::int64_t begin = 0;
+  Tensor weight;           ///< [n, K]
+  float scale = 1;         ///< of the whole part, where `row_scales` is absent
+  Tensor row_scales = {};  ///< [n] f32
+};
+
+struct DeviceLinear final : public ops::PreparedLinear {
+  using PreparedLinear::PreparedLinear;
+
+  std::size_t resident_bytes() const override {
+    std::size_t bytes = bias.defined() ? bias.bytes() : 0;
+    for (const LinearPart& part : parts) {
+      bytes += part.weight.bytes() + (part.row_scales.defined() ? part.row_scales.bytes() : 0);
+    }
+    return bytes;
+  }
+  std::optional<ops::E4m3Input> e4m3_input() const override {
+    if (parts.front().weight.dtype() != DType::kF8E4M3) return std::nullopt;
+    return ops::E4m3Input{.scale = *input_scale, .activations = dtype};
+  }
+
+  DType dtype = DType::kBF16;
+  std::optional<float> input_scale;
+  Tensor bias;  ///< [N] of dtype
+  std::vector<LinearPart> parts;
+};
+
+namespace {
+
+const DeviceLinear& own(const ops::PreparedLinear& weights) {
+  if (const auto* layer = dynamic_cast<const DeviceLinear*>(&weights)) return *layer;
+  throw Error(ErrorCode::kInvalidArgument, "linear: the weights were prepared by another backend");
+}
+
+/// [N] biases of all shards, zeros where one has none; absent where none has.
+Tensor stacked_bias(std::span<const ops::LinearShard> shards, std::int64_t n, DType dtype,
+                    ops::Backend& backend) {
+  if (std::ranges::none_of(shards, [](const auto& shard) { return shard.bias.defined(); })) {
+    return {};
+  }
+  const Tensor zeros = Tensor::host({n}, dtype);
+  Tensor bias = backend.upload(zeros, dtype);
+  std::int64_t begin = 0;
+  for (const ops::LinearShard& shard : shards) {
+    const std::int64_t end = begin + shard.weight.dim(0);
+    if (shard.bias.defined()) {
+      backend.copy(backend.upload(shard.bias, shard.bias.dtype()), bias.slice(0, begin, end));
+    }
+    begin = end;
+  }
+  return bias;
+}
+
+}  // namespace
+
+std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
+    std::span<const ops::LinearShard> shards, DType dtype) {
+  const ops::LinearGroup group = ops::group_shards(shards);
+  const bool codes = group.input_scale.has_value();
+  const bool fp8 = codes && dtype == DType::kBF16 && group.k % kFp8Multiple == 0 &&
+                   std::ranges::all_of(shards, [](const auto& shard) {
+                     return shard.weight.dim(0) % kFp8Multiple == 0;
+                   });
+  const DType resident = fp8 ? DType::kF8E4M3 : dtype;
+  auto layer = std::make_unique<DeviceLinear>(
+      group.k, group.n,
+      ops::precision_of(shards, group, resident, codes ? DType::kF8E4M3 : dtype,
+                        kernel_name(codes, resident, dtype)));
+  layer->dtype = dtype;
+  layer->input_scale = group.input_scale;
+  layer->bias = stacked_bias(shards, group.n, dtype, backend_);
+
+  // One product for all shards where one scale fits them, or FP8's scale per row.
+  const bool together = group.scales.empty() || equal(group.scales) || fp8;
+  const Tensor all = together ? Tensor::empty({group.n, group.k}, resident, backend_) : Tensor();
+  std::int64_t begin = 0;
+  for (const ops::LinearShard& shard : shards) {
+    const std::int64_t end = begin + shard.weight.dim(0);
+    const Tensor rows = together ? all.slice(0, begin, end)
+                                 : Tensor::empty(shard.weight.shape(), resident, backend_);
+    const Tensor host = codes ? shard.weight : ops::dequantized(shard);
+    backend_.copy(backend_.upload(host, host.dtype()), rows);
+    if (!together) {
+      layer->parts.push_back(
+          {.begin = begin, .weight = rows, .scale = group.scales[static_cast<std::size_t>(begin)]});
+    }
+    begin = end;
+  }
+  if (together) {
+    LinearPart part{.begin = 0, .weight = all};
+    if (!group.scales.empty() && equal(group.scales)) {
+      part.scale = group.scales.front();
+    } else if (!group.scales.empty()) {
+      part.row_scales = backend_.upload(host_floats(group.scales), DType::kF32);
+    }
+    layer->parts.push_back(std::move(part));
+  }
+  return layer;
+}
+
+Tensor LinearKernels::quantized(const Tensor& x, const DeviceLinear& layer) {
+  const float reciprocal = 1 / *layer.input_scale;
+  Tensor codes = Tensor::empty(x.shape(), DType::kF8E4M3, backend_);
+  launch_quantize_e4m3(
+      {.x = row_view(x), .codes = row_view(codes), .dtype = x.dtype(), .reciprocal = reciprocal},
+      stream_);
+  if (layer.e4m3_input()) return codes;
+  Tensor values = Tensor::empty(x.shape(), x.dtype(), backend_);
+  launch_expand_e4m3({.codes = codes.data<std::uint8_t>(),
+                      .values = values.raw(),
+                      .dtype = x.dtype(),
+                      .count = x.elements(),
+                      .scale = 1},
+                     stream_);
+  return values;
+}
+
+const float* LinearKernels::ones(std::int64_t count) {
+  if (!ones_.defined() || ones_.dim(0) < count) {
+    const std::vector<float> values(static_cast<std::size_t>(std::max<std::int64_t>(count, 8192)),
+                                    1.0F);
+    ones_ = backend_.upload(host_floats(values), DType::kF32);
+  }
+  return ones_.data<float>();
+}
+
+const float* LinearKernels::device_scalar(float value) {
+  Tensor& scalar = scalars_[value];
+  if (!scalar.defined()) scalar = backend_.upload(host_floats({&value, 1}), DType::kF32);
+  return scalar.data<float>();
+}
+
+/// y = [gelu](product + bias) [+ residual] or its codes, written by the product itself.
+void LinearKernels::multiply(const Tensor& x, const DeviceLinear& layer,
+                             const ops::LinearEpilogue& epilogue, const Tensor& y) {
+  for (const LinearPart& part : layer.parts) {
+    const std::int64_t end = part.begin + part.weight.dim(0);
+    const Tensor columns = y.slice(-1, part.begin, end);
+    Product product{.x = matrix(x), .w = matrix(part.weight), .y = matrix(columns)};
+    product.alpha = part.scale;
+    product.gelu_tanh =
+        epilogue.activation == ops::Activation::kGeluTanh && layer.dtype == DType::kBF16;
+    if (layer.bias.defined()) product.bias = layer.bias.slice(0, part.begin, end).raw();
+    if (part.row_scales.defined()) {
+      product.w_scale = part.row_scales.data<float>();
+      product.x_scale = ones(product.x.rows);
+    }
+    if (epilogue.residual.defined()) {
+      product.c = matrix(epilogue.residual.slice(-1, part.begin, end));
+      product.beta = 1;
+    }
+    if (y.dtype() == DType::kF8E4M3) product.y_scale = device_scalar(1 / *epilogue.out.e4m3_scale);
+    matmul_.run(product, stream_);
+  }
+}
+
+void LinearKernels::run(const Tensor& x, const ops::PreparedLinear& weights,
+                        const ops::LinearEpilogue& epilogue, const Tensor& y) {
+  const DeviceLinear& layer = own(weights);
+  const bool make_codes = layer.input_scale && x.dtype() != DType::kF8E4M3;
+  const Tensor input = make_codes ? quantized(x, layer) : x;
+
+  // cuBLASLt approximates tanh to about 1e-5: less than bfloat16 shows, more than float32 does.
+  const bool gelu =
+      epilogue.activation == ops::Activation::kGeluTanh && layer.dtype == DType::kBF16;
+  const bool plain = epilogue.activation == ops::Activation::kNone;
+  const bool needs_pass =
+      epilogue.gate.defined() || (!plain && !gelu) || (!plain && epilogue.residual.defined());
+  const std::optional<float> codes = epilogue.out.e4m3_scale;
+  const bool writes_codes = layer.e4m3_input() && layer.parts.size() == 1 &&
+                            !layer.parts.front().row_scales.defined() &&
+                            !epilogue.residual.defined();
+  if (!needs_pass && (!codes || writes_codes)) {
+    multiply(input, layer, epilogue, y);
+    return;
+  }
+  const Tensor product = Tensor::empty(y.shape(), layer.dtype, backend_);
+  if (!needs_pass) {
+    multiply(input, layer, epilogue, product);
+  } else {
+    // Gelu in the product's epilogue; what else there is needs one pass over its result.
+    multiply(input, layer, {.activation = gelu ? epilogue.activation : ops::Activation::kNone},
+             product);
+    GatedResidualArgs args{};
+    args.x = row_view(product);
+    args.y = codes ? args.x : row_view(y);
+    args.dtype = layer.dtype;
+    args.activation = gelu ? ops::Activation::kNone : epilogue.activation;
+    if (epilogue.residual.defined()) args.residual = row_view(epilogue.residual);
+    if (epilogue.gate.defined()) {
+      args.gate = epilogue.gate.raw();
+      args.gate_stride = row_view(epilogue.gate).row_stride;
+      args.rows_per_sample = x.dim(1);
+    }
+    launch_gated_residual(args, stream_);
+  }
+  if (codes) {
+    launch_quantize_e4m3({.x = row_view(product),
+                          .codes = row_view(y),
+                          .dtype = layer.dtype,
+                          .reciprocal = 1 / *codes},
+                         stream_);
+  }
+}
+
+}  // namespace dither::cuda

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <map>
+#include <memory>
+#include <span>
+
+#include "backends/cuda/lt_matmul.h"
+#include "ops/types.h"
+
+namespace dither::ops {
+class Backend;
+}
+
+namespace dither::cuda {
+
+struct DeviceLinear;
+
+/// y = residual + gate * activation(q(x) W^T + b) on tensor cores. Three ways, named in the layer's
+/// LinearPrecision::kernel:
+///  - "cublaslt bf16" / "cublaslt f32": weights in the activations' dtype; NVFP4 and weight-only
+///  FP8
+///    weights are expanded to it when they are prepared.
+///  - "cublaslt e4m3": static per-tensor W8A8, codes times codes, weights one byte in memory.
+///  Shards
+///    of one product keep their own weight_scale, per output feature.
+///  - "cublaslt e4m3 as bf16" (or f32): the same product of the same codes, which both types hold
+///    exactly, where FP8 units cannot take it: float32 activations, N or K not divisible by 16.
+class LinearKernels {
+ public:
+  /// `backend` allocates; `stream` is its stream. Both outlive this object and what it prepares.
+  LinearKernels(ops::Backend& backend, LtMatmul& matmul, cudaStream_t stream)
+      : backend_(backend), matmul_(matmul), stream_(stream) {}
+
+  /// Throws kInvalidArgument when the shards cannot be executed together (ops::group_shards()).
+  std::unique_ptr<ops::PreparedLinear> prepare(std::span<const ops::LinearShard> shards,
+                                               DType dtype);
+  /// x: activations, or E4M3 codes for "cublaslt e4m3"; y: any row view of activations, or E4M3
+  /// where the epilogue says so. Throws kInvalidArgument when another backend prepared the weights.
+  void run(const Tensor& x, const ops::PreparedLinear& weights, const ops::LinearEpilogue& epilogue,
+           const Tensor& y);
+
+ private:
+  Tensor quantized(const Tensor& x, const DeviceLinear& layer);
+  /// Device memory that holds `count` ones; one number.
+  const float* ones(std::int64_t count);
+  const float* device_scalar(float value);
+  void multiply(const Tensor& x, const DeviceLinear& layer, const ops::LinearEpilogue& epilogue,
+                const Tensor& y);
+
+  ops::Backend& backend_;
+  LtMatmul& matmul_;
+  cudaStream_t stream_;
+  Tensor ones_;
+  std::map<float, Tensor> scalars_;
+};
+
+}  // namespace dither::cuda

@@ -1,0 +1,418 @@
+// Every op of the CUDA backend against the reference backend, whose plain loops define it, on odd
+// shapes as well as on those that take a kernel's fast path.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <random>
+
+#include "backends/cpu/cpu_backend.h"
+#include "backends/cuda/cuda_backend.h"
+#include "ops/ops.h"
+#include "tensor/float8.h"
+
+namespace dither {
+namespace {
+
+/// The same pseudo-random operands for any backend: one instance per run of a formula.
+class Inputs {
+ public:
+  Inputs(ops::Backend& backend, DType dtype) : backend_(backend), dtype_(dtype) {}
+
+  ops::Backend& backend() const { return backend_; }
+  DType dtype() const { return dtype_; }
+
+  /// Uniform in [-1, 1), exact in bf16.
+  Tensor host(const Shape& shape) {
+    Tensor tensor = Tensor::host(shape, DType::kF32);
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    for (std::int64_t i = 0; i < tensor.elements(); ++i) {
+      tensor.data<float>()[i] = round_to_bf16(uniform(generator_));
+    }
+    return tensor;
+  }
+  /// E4M3 codes of such values times 448.
+  Tensor host_codes(const Shape& shape) {
+    const Tensor values = host(shape);
+    Tensor codes = Tensor::host(shape, DType::kF8E4M3);
+    for (std::int64_t i = 0; i < codes.elements(); ++i) {
+      codes.data<std::uint8_t>()[i] = to_e4m3_saturated(448 * values.data<float>()[i]);
+    }
+    return codes;
+  }
+  Tensor tensor(const Shape& shape) { return backend_.upload(host(shape), dtype_); }
+  Tensor table(const Shape& shape) { return backend_.upload(host(shape), DType::kF32); }
+  /// Rows that do not lie next to each other, starting off any vector boundary.
+  Tensor strided(Shape shape) {
+    const std::int64_t cols = shape[-1];
+    shape[-1] = cols + 5;
+    return tensor(shape).slice(-1, 3, 3 + cols);
+  }
+
+ private:
+  ops::Backend& backend_;
+  DType dtype_;
+  std::mt19937 generator_{42};
+};
+
+using Formula = std::function<Tensor(Inputs&)>;
+
+std::vector<float> to_floats(const Tensor& tensor) {
+  ops::Backend& backend = ops::backend_of(tensor);
+  const Tensor host = backend.download(ops::cast(ops::contiguous(tensor), DType::kF32));
+  return {host.data<float>(), host.data<float>() + host.elements()};
+}
+
+class CudaOps : public ::testing::TestWithParam<DType> {
+ protected:
+  void SetUp() override {
+    if (!cuda_available()) GTEST_SKIP() << "no CUDA device: nothing of this was tested";
+    cuda_ = make_cuda_backend();
+  }
+
+  bool bf16() const { return GetParam() == DType::kBF16; }
+
+  /// |cuda - reference| <= absolute + relative |reference| everywhere; see cpu_backend_test.cc. A
+  /// bf16 kernel made of two rounds its intermediate result too: `intermediate` is a bound of it.
+  void compare(const Formula& formula, double absolute, double intermediate = 0) {
+    const auto run = [&](ops::Backend& backend) {
+      Inputs inputs(backend, GetParam());
+      return to_floats(formula(inputs));
+    };
+    const std::vector<float> expected = run(*reference_);
+    const double relative = bf16() ? 0x1p-7 : 0x1p-20;
+    if (bf16()) absolute += 0x1p-8 * intermediate;
+    for (int round = 0; round < 2; ++round) {  // the second meets cached plans, recycled memory
+      const std::vector<float> actual = run(*cuda_);
+      ASSERT_EQ(actual.size(), expected.size());
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        ASSERT_NEAR(actual[i], expected[i], absolute + relative * std::abs(expected[i]))
+            << "element " << i << " in round " << round;
+      }
+    }
+  }
+
+  std::unique_ptr<ops::Backend> reference_ = cpu::make_cpu_reference_backend();
+  std::unique_ptr<ops::Backend> cuda_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, CudaOps, ::testing::Values(DType::kF32, DType::kBF16),
+                         [](const auto& dtype) { return std::string(dtype_name(dtype.param)); });
+
+/// Seven standard deviations of a float32 sum's rounding error, see cpu_backend_test.cc.
+double sum_error(std::int64_t terms) { return static_cast<double>(terms) * 0x1p-24 + 0x1p-22; }
+/// And of the sum itself: products of two uniform values have a deviation of 1/3.
+double sum_bound(std::int64_t terms) { return 1 + 7 * std::sqrt(static_cast<double>(terms)) / 3; }
+
+struct LinearCase {
+  std::int64_t batch, rows, n, k;
+};
+constexpr LinearCase kLinears[] = {{1, 1, 3, 1},       {1, 1, 64, 127},     {2, 5, 3, 33},
+                                   {2, 17, 127, 64},   {1, 128, 256, 1280}, {2, 1, 96, 16},
+                                   {1, 300, 3072, 768}};
+
+TEST_P(CudaOps, Linear) {
+  for (const auto& [batch, rows, n, k] : kLinears) {
+    SCOPED_TRACE(fmt::format("B {} L {} N {} K {}", batch, rows, n, k));
+    for (const auto activation : {ops::Activation::kNone, ops::Activation::kSilu,
+                                  ops::Activation::kGeluTanh, ops::Activation::kQuickGelu}) {
+      compare(
+          [&](Inputs& in) {
+            const std::vector<ops::LinearShard> shards = {{"w", in.host({n, k}), in.host({n})}};
+            const auto layer = in.backend().prepare_linear(shards, in.dtype());
+            return ops::linear(in.strided({batch, rows, k}), *layer,
+                               {activation, in.strided({batch, n}), in.strided({batch, rows, n})});
+          },
+          2 * sum_error(k), sum_bound(k));
+    }
+    compare(
+        [&](Inputs& in) {
+          const std::vector<ops::LinearShard> shards = {{"w", in.host({n, k}), {}}};
+          const auto layer = in.backend().prepare_linear(shards, in.dtype());
+          return ops::linear(in.tensor({batch, rows, k}), *layer,
+                             {.residual = in.strided({batch, rows, n})});
+        },
+        2 * sum_error(k));
+  }
+}
+
+TEST_P(CudaOps, LinearWritesIntoPartsOfATensor) {
+  compare(
+      [](Inputs& in) {
+        const std::vector<ops::LinearShard> shards = {{"w", in.host({48, 40}), in.host({48})}};
+        const auto layer = in.backend().prepare_linear(shards, in.dtype());
+        const Tensor all = in.tensor({1, 9, 100});
+        ops::linear(in.tensor({1, 9, 40}), *layer, {.out = {.tensor = all.slice(2, 33, 81)}});
+        return all;
+      },
+      sum_error(40));
+}
+
+// Static W8A8: equal scales are one product, different ones keep a scale per row; shapes that FP8
+// units cannot take multiply the same codes as bf16. Sums on FP8 units keep 13 bits or so.
+TEST_P(CudaOps, Fp8Linear) {
+  for (const auto& [rows, n, k] : {std::array<std::int64_t, 3>{1, 64, 64},
+                                   {33, 128, 272},
+                                   {5, 32, 40},
+                                   {7, 24, 64},
+                                   {256, 3072, 1024}}) {
+    for (const bool same_scale : {true, false}) {
+      SCOPED_TRACE(fmt::format("L {} N {} K {} one scale {}", rows, n, k, same_scale));
+      compare(
+          [&](Inputs& in) {
+            std::vector<ops::LinearShard> shards;
+            for (int i = 0; i < 2; ++i) {
+              ops::LinearShard shard{"w", in.host_codes({n / 2, k}), in.host({n / 2})};
+              shard.weight_scale =
+                  same_scale ? 1.0F / 448 : (0.5F + 0.25F * static_cast<float>(i)) / 448;
+              shard.input_scale = 1.0F / 448;
+              shards.push_back(std::move(shard));
+            }
+            const auto layer = in.backend().prepare_linear(shards, in.dtype());
+            return ops::linear(in.tensor({1, rows, k}), *layer,
+                               {.activation = ops::Activation::kGeluTanh});
+          },
+          2 * sum_error(k) + (bf16() ? 0x1p-11 * sum_bound(k) : 0));
+    }
+  }
+}
+
+TEST_P(CudaOps, Norms) {
+  for (const std::int64_t width : {1, 2, 15, 16, 127, 256, 768, 3072, 4096, 9000}) {
+    SCOPED_TRACE(fmt::format("D {}", width));
+    const Shape shape = {2, 3, width};
+    const float eps = 1e-5F;
+    compare([&](Inputs& in) { return ops::layer_norm(in.strided(shape), {}, {}, eps); }, 0x1p-19);
+    compare(
+        [&](Inputs& in) {
+          const Tensor x = in.tensor(shape);
+          return ops::layer_norm(x, in.tensor({width}), in.tensor({width}), eps);
+        },
+        0x1p-19);
+    for (const bool aligned : {true, false}) {
+      compare(
+          [&](Inputs& in) {
+            const auto operand = [&](const Shape& s) {
+              return aligned ? in.tensor(s) : in.strided(s);
+            };
+            const Tensor x = operand(shape);
+            return ops::layer_norm_modulate(x, operand({2, width}), operand({2, width}), eps);
+          },
+          0x1p-18);
+    }
+    compare([&](Inputs& in) { return ops::rms_norm(in.tensor(shape), in.tensor({width}), eps); },
+            0x1p-19);
+  }
+}
+
+// What the next FP8 layer would have made of the result: the same codes, but for values whose
+// float32 results fall to two sides of a rounding boundary.
+TEST_P(CudaOps, ModulatedCodesAreThoseOfTheResult) {
+  for (const std::int64_t width : {24, 256, 3072}) {
+    Inputs in(*cuda_, GetParam());
+    const Tensor x = in.tensor({1, 37, width});
+    const Tensor shift = in.tensor({1, width});
+    const Tensor scale = in.tensor({1, width});
+    const float e4m3_scale = 0.01F;
+    const Tensor codes = cuda_->download(
+        ops::layer_norm_modulate(x, shift, scale, 1e-6F, {.e4m3_scale = e4m3_scale}));
+    const std::vector<float> values = to_floats(ops::layer_norm_modulate(x, shift, scale, 1e-6F));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      ASSERT_EQ(codes.data<std::uint8_t>()[i], to_e4m3_saturated(values[i] * (1 / e4m3_scale)))
+          << i;
+    }
+  }
+}
+
+TEST_P(CudaOps, GroupNorm) {
+  struct Case {
+    std::int64_t batch, h, w, channels;
+    int groups;
+  };
+  for (const auto& [batch, h, w, channels, groups] :
+       {Case{1, 1, 1, 4, 2}, Case{2, 5, 7, 32, 16}, Case{1, 3, 3, 30, 5}, Case{1, 64, 64, 96, 16},
+        Case{2, 9, 5, 33, 1}, Case{1, 33, 47, 512, 32}}) {
+    SCOPED_TRACE(fmt::format("C {} groups {}", channels, groups));
+    for (const auto activation : {ops::Activation::kNone, ops::Activation::kSilu}) {
+      compare(
+          [&](Inputs& in) {
+            const Tensor x = in.tensor({batch, h, w, channels});
+            return ops::group_norm(x, groups, in.tensor({channels}), in.tensor({channels}), 1e-6F,
+                                   activation);
+          },
+          0x1p-18);
+    }
+  }
+}
+
+TEST_P(CudaOps, NormRopeHeads) {
+  for (const std::int64_t d : {2, 6, 16, 64, 70, 128}) {
+    for (const bool q : {true, false}) {
+      for (const bool joint : {true, false}) {
+        SCOPED_TRACE(fmt::format("D {} q {} joint {}", d, q, joint));
+        compare(
+            [&](Inputs& in) {
+              const std::int64_t width = 3 * 3 * d;
+              const Tensor all = in.tensor({1, 8, width});  // rotated in place
+              const auto stream = [&](std::int64_t begin, std::int64_t end) {
+                return joint ? all.slice(1, begin, end) : in.strided({2, end - begin, width});
+              };
+              const std::vector<ops::PackedQkv> streams = {
+                  {stream(0, 3), in.tensor({d}), in.tensor({d})},
+                  {stream(3, 8), in.tensor({d}), in.tensor({d})}};
+              const ops::Rope rope{in.table({8, d / 2}), in.table({8, d / 2})};
+              const auto out = ops::norm_rope_heads(streams, rope, 3, 1e-6F);
+              return ops::concat({q ? out.q : out.k, out.v}, 1);
+            },
+            0x1p-19);
+      }
+    }
+  }
+}
+
+struct AttentionCase {
+  std::int64_t batch, queries, keys, heads, d;
+  bool causal, bias;
+};
+
+// bf16 probabilities are rounded before they meet the values.
+TEST_P(CudaOps, Attention) {
+  for (const auto& [batch, queries, keys, heads, d, causal, bias] :
+       {AttentionCase{1, 1, 1, 1, 1, false, false}, AttentionCase{2, 7, 5, 3, 8, false, true},
+        AttentionCase{1, 77, 77, 2, 64, true, false},
+        AttentionCase{1, 128, 128, 4, 64, false, true},
+        AttentionCase{2, 33, 300, 1, 70, false, true}, AttentionCase{1, 50, 50, 1, 96, true, true},
+        AttentionCase{1, 25, 600, 3, 128, false, false},
+        AttentionCase{1, 40, 40, 1, 512, false, false}}) {
+    for (const bool aligned : {true, false}) {
+      SCOPED_TRACE(fmt::format("Lq {} Lk {} H {} D {} {}", queries, keys, heads, d, aligned));
+      compare(
+          [&](Inputs& in) {
+            const auto operand = [&](std::int64_t length) {
+              const Shape shape = {batch, length, heads, d};
+              return aligned ? in.tensor(shape) : in.strided(shape);
+            };
+            const ops::AttentionOperands operands{operand(queries), operand(keys), operand(keys)};
+            return ops::attention(operands, {1 / std::sqrt(static_cast<float>(d)), causal,
+                                             bias ? in.table({heads, queries, keys}) : Tensor{}});
+          },
+          2 * sum_error(d) + 0x1p-20, 1);
+    }
+  }
+}
+
+// Codes keep 3 bits of a mantissa: q, k, v and the probabilities are each within 2^-4 of
+// themselves, and so is the result; errors of single values average out, to 3-4 % of the norm on
+// normal data.
+TEST_P(CudaOps, Fp8AttentionStaysClose) {
+  if (!bf16()) GTEST_SKIP() << "for bf16";
+  for (const bool codes_out : {false, true}) {
+    for (const std::int64_t d : {64, 128}) {
+      Inputs in(*cuda_, GetParam());
+      const Tensor stream = in.tensor({1, 200, 3 * 4 * d});
+      const Tensor copy = Tensor::empty(stream.shape(), stream.dtype(), *cuda_);
+      cuda_->copy(stream, copy);  // one of them is rotated in place
+      const Tensor norm = in.tensor({d});
+      const ops::Rope rope{in.table({200, d / 2}), in.table({200, d / 2})};
+      const auto attend = [&](const Tensor& qkv, ops::AttentionPrecision precision,
+                              const ops::Output& out) {
+        const ops::PackedQkv packed{qkv, norm, norm};
+        const auto operands = ops::norm_rope_heads({&packed, 1}, rope, 4, 1e-6F, precision);
+        return ops::attention(operands,
+                              {.scale = 1 / std::sqrt(static_cast<float>(d)), .out = out});
+      };
+      const float scale = 1.0F / 448;
+      ops::Output out;
+      if (codes_out) out.e4m3_scale = scale;
+      std::vector<float> actual = to_floats(attend(copy, ops::AttentionPrecision::kE4m3, out));
+      const std::vector<float> expected =
+          to_floats(attend(stream, ops::AttentionPrecision::kActivations, {}));
+      double difference = 0;
+      double norm2 = 0;
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        if (codes_out) actual[i] *= scale;
+        difference += std::pow(double{actual[i]} - double{expected[i]}, 2);
+        norm2 += std::pow(double{expected[i]}, 2);
+      }
+      EXPECT_LE(std::sqrt(difference / norm2), 0.06) << "D " << d << " codes " << codes_out;
+    }
+  }
+}
+
+struct ConvCase {
+  std::int64_t batch, h, w, c_in, c_out, kernel;
+  int stride;
+  std::array<int, 4> padding;
+  bool bias, residual;
+};
+
+TEST_P(CudaOps, Conv2d) {
+  for (const auto& c : {ConvCase{1, 5, 7, 3, 5, 3, 1, {1, 1, 1, 1}, true, true},
+                        ConvCase{2, 16, 16, 16, 96, 3, 1, {1, 1, 1, 1}, true, false},
+                        ConvCase{1, 8, 8, 64, 48, 1, 1, {0, 0, 0, 0}, true, true},
+                        ConvCase{1, 9, 9, 32, 32, 3, 2, {0, 0, 1, 1}, true, false},
+                        ConvCase{1, 70, 66, 32, 3, 3, 1, {1, 1, 1, 1}, true, false},
+                        ConvCase{1, 12, 12, 17, 33, 3, 1, {1, 1, 1, 1}, false, true}}) {
+    SCOPED_TRACE(fmt::format("{} x {}, {} -> {}", c.h, c.w, c.c_in, c.c_out));
+    compare(
+        [&](Inputs& in) {
+          ops::Conv2dWeights weights{"conv", in.host({c.c_out, c.c_in, c.kernel, c.kernel}),
+                                     c.bias ? in.host({c.c_out}) : Tensor{}, c.stride, c.padding};
+          const auto conv = in.backend().prepare_conv2d(weights, in.dtype());
+          const Tensor x = in.tensor({c.batch, c.h, c.w, c.c_in});
+          const Shape shape = {c.batch, conv->out_h(c.h), conv->out_w(c.w), c.c_out};
+          return ops::conv2d(x, *conv, c.residual ? in.tensor(shape) : Tensor{});
+        },
+        2 * sum_error(c.c_in * c.kernel * c.kernel), sum_bound(c.c_in * c.kernel * c.kernel));
+  }
+}
+
+TEST_P(CudaOps, ElementwiseAndShuffles) {
+  for (const std::int64_t width : {2, 16, 126, 40000}) {
+    SCOPED_TRACE(fmt::format("width {}", width));
+    const Shape shape = {2, 3, width};
+    for (const auto activation : {ops::Activation::kSilu, ops::Activation::kGeluTanh,
+                                  ops::Activation::kQuickGelu, ops::Activation::kNone}) {
+      compare([&](Inputs& in) { return ops::activate(in.strided(shape), activation); }, 0x1p-22);
+      compare([&](Inputs& in) { return ops::gated_activation(in.strided(shape), activation); },
+              0x1p-22);
+    }
+    compare([&](Inputs& in) { return ops::add(in.strided(shape), in.tensor({3, width})); }, 0);
+    compare(
+        [&](Inputs& in) {
+          const Tensor x = in.tensor(shape);
+          return ops::add_scaled(x, in.tensor(shape), -0.3F);
+        },
+        0x1p-23);
+    compare([&](Inputs& in) { return ops::affine(in.strided(shape), 1.7F, -0.4F); }, 0x1p-23);
+    compare([&](Inputs& in) { return ops::contiguous(in.tensor(shape).permute({2, 0, 1})); }, 0);
+  }
+  compare(
+      [](Inputs& in) {
+        return ops::contiguous(in.tensor({2, 3, 4, 5, 2, 6}).permute({5, 0, 3, 1, 4, 2}));
+      },
+      0);
+  for (const std::int64_t channels : {7, 64}) {
+    compare([&](Inputs& in) { return ops::upsample_nearest2x(in.tensor({2, 5, 3, channels})); }, 0);
+  }
+}
+
+// Every bfloat16 number, so NaN, infinities, ties and subnormals too, becomes the host's code.
+TEST_P(CudaOps, CodesOfEveryNumber) {
+  if (!bf16()) GTEST_SKIP() << "for bf16";
+  Tensor numbers = Tensor::host({1, 256, 256}, DType::kBF16);
+  for (std::int64_t i = 0; i < numbers.elements(); ++i) {
+    numbers.data<dither::bf16>()[i].bits = static_cast<std::uint16_t>(i);
+  }
+  const Tensor codes = Tensor::empty(numbers.shape(), DType::kF8E4M3, *cuda_);
+  cuda_->copy(cuda_->upload(numbers, DType::kBF16), codes);
+  const Tensor host = cuda_->download(codes);
+  for (std::int64_t i = 0; i < numbers.elements(); ++i) {
+    const float value = to_float(numbers.data<dither::bf16>()[i]);
+    ASSERT_EQ(host.data<std::uint8_t>()[i], to_e4m3(value)) << value;
+  }
+}
+
+}  // namespace
+}  // namespace dither

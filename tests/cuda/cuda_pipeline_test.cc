@@ -1,0 +1,118 @@
+// The demo model on the GPU: against the CPU, and against itself.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "base/test_util.h"
+#include "golden/golden.h"
+#include "pipelines/flux1/flux1_components.h"
+#include "runtime/load.h"
+#include "runtime/quantize.h"
+
+namespace dither::golden {
+namespace {
+
+std::filesystem::path demo_model() { return source_dir() / "models/emoji-flux"; }
+
+class CudaPipeline : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!cuda_available()) GTEST_SKIP() << "no CUDA device: nothing of this was tested";
+  }
+
+  static LoadedPipeline load(std::string_view backend, DType dtype,
+                             const std::filesystem::path& transformer = {}) {
+    LoadOptions options{.model_path = demo_model(), .dtype = dtype};
+    if (!transformer.empty()) options.component_paths["transformer"] = transformer;
+    return load_pipeline(options, make_backend(backend));
+  }
+  static GeneratedImage draw(const LoadedPipeline& loaded, const GenerateRequest& request) {
+    return std::move(loaded.pipeline->generate(request, {}).images.at(0));
+  }
+  static Tensor last_latents(const GeneratedImage& drawn) {
+    const Tensor& latents = drawn.trajectory.value().latents;
+    return latents.slice(1, latents.dim(1) - 1, latents.dim(1));
+  }
+
+  GenerateRequest request_ = {.prompt = "a red apple", .seed = 0, .record_trajectory = true};
+};
+
+TEST_F(CudaPipeline, BFloat16EndsWhereFloat32OnTheCpuEnds) {
+  const LoadedPipeline gpu = load("cuda", DType::kBF16);
+  const LoadedPipeline cpu = load("cpu", DType::kF32);
+  for (const char* prompt : {"a red apple", "cat face with tears of joy", "rocket"}) {
+    request_.prompt = prompt;
+    const double similarity =
+        cosine(last_latents(draw(gpu, request_)), last_latents(draw(cpu, request_)));
+    RecordProperty(prompt, std::to_string(similarity));
+    EXPECT_GE(similarity, 0.9995) << prompt;
+  }
+}
+
+// The first replay calls the kernels, the second captures them, later ones launch a graph; another
+// request reuses it.
+TEST_F(CudaPipeline, RepeatsItselfBitForBit) {
+  const LoadedPipeline gpu = load("cuda", DType::kBF16);
+  const GeneratedImage first = draw(gpu, request_);
+  const std::vector<float> latents = to_floats(first.trajectory.value().latents);
+  for (int run = 1; run < 100; ++run) {
+    const GeneratedImage again = draw(gpu, request_);
+    ASSERT_EQ(again.image, first.image) << "run " << run;
+    ASSERT_EQ(to_floats(again.trajectory.value().latents), latents) << "run " << run;
+  }
+  GenerateRequest other = request_;
+  other.prompt = "owl";
+  const GeneratedImage through_graph = draw(gpu, other);
+  EXPECT_EQ(draw(load("cuda", DType::kBF16), other).image, through_graph.image);
+}
+
+// Graphs of both precisions in one trajectory, and what the approximate tier costs.
+TEST_F(CudaPipeline, Fp8AttentionEndsNearby) {
+  const LoadedPipeline bf16 = load("cuda", DType::kBF16);
+  for (const AttentionSchedule& schedule :
+       {AttentionSchedule{.fp8 = true}, AttentionSchedule{.fp8 = true, .first = 3, .last = 3}}) {
+    LoadOptions options{.model_path = demo_model(), .dtype = DType::kBF16};
+    options.weights.attention = schedule;
+    const LoadedPipeline fp8 = load_pipeline(options, make_backend("cuda"));
+    const GeneratedImage drawn = draw(fp8, request_);
+    const double similarity = cosine(last_latents(drawn), last_latents(draw(bf16, request_)));
+    RecordProperty(attention_schedule_name(schedule), std::to_string(similarity));
+    EXPECT_GE(similarity, 0.99) << attention_schedule_name(schedule);
+    EXPECT_EQ(draw(fp8, request_).image, drawn.image);
+  }
+}
+
+TEST_F(CudaPipeline, TrueCfgRunsThroughTheGraph) {
+  request_.negative_prompt = "blue";
+  request_.true_cfg_scale = 2.0;
+  request_.num_inference_steps = 6;
+  const Tensor gpu = last_latents(draw(load("cuda", DType::kF32), request_));
+  const Tensor cpu = last_latents(draw(load("cpu", DType::kF32), request_));
+  EXPECT_LE(relative_l2(gpu, cpu), 1e-4);
+}
+
+TEST_F(CudaPipeline, Fp8EndsWhereTheCpusFp8Ends) {
+  const TempFolder folder;
+  QuantizeOptions options{.load = {.model_path = demo_model(), .device = DeviceChoice::kCpu},
+                          .output_dir = folder.path(),
+                          .prompts = {"a red apple", "rocket"},
+                          .num_inference_steps = 4};
+  const auto transformer = quantize_fp8(options, {}).transformer;
+  const LoadedPipeline gpu = load("cuda", DType::kBF16, transformer);
+  const LoadedPipeline cpu = load("cpu", DType::kBF16, transformer);
+  for (const ComponentAttestation& component : gpu.pipeline->attestation()) {
+    if (component.component == "transformer") {
+      EXPECT_EQ(summarize(component), "transformer: 52 FP8, 10 BF16 by exclusion, 0 silent");
+    }
+  }
+  for (const char* prompt : {"a red apple", "cat face with tears of joy", "rocket"}) {
+    request_.prompt = prompt;
+    const double similarity =
+        cosine(last_latents(draw(gpu, request_)), last_latents(draw(cpu, request_)));
+    RecordProperty(prompt, std::to_string(similarity));
+    EXPECT_GE(similarity, 0.999) << prompt;
+  }
+}
+
+}  // namespace
+}  // namespace dither::golden
