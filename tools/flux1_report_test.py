@@ -20,6 +20,19 @@ def row_of(text, name):
     raise AssertionError(f"no row {name} in\n{text}")
 
 
+class SustainedSteps(unittest.TestCase):
+    def test_the_first_steps_of_each_run_are_left_out(self):
+        for name, runs, warm_ms, steps in [
+                ("cold steps go", [[90, 91, 99, 100, 101, 102]], 180, [99, 100, 101, 102]),
+                ("of each run", [[90, 100, 101], [91, 102, 103]], 50, [100, 101, 102, 103]),
+                ("a short run keeps half", [[90, 91, 99, 100]], 1e6, [99, 100]),
+                ("a single step stays", [[90]], 1e6, [90]),
+                ("nothing to warm", [[90, 91]], 0, [90, 91]),
+        ]:
+            with self.subTest(name):
+                self.assertEqual(flux1_report.sustained_steps(runs, warm_ms), steps)
+
+
 class Table(unittest.TestCase):
     # The second round is slower throughout: a hot card.
     RECORDS = [

@@ -17,7 +17,9 @@ class AttentionScheduleNames : public ::testing::TestWithParam<NameCase> {};
 TEST_P(AttentionScheduleNames, AreParsedAndPrinted) {
   const auto parsed = parse_attention_schedule(GetParam().text);
   EXPECT_EQ(parsed, GetParam().schedule);
-  if (parsed) EXPECT_EQ(attention_schedule_name(*parsed), GetParam().name);
+  if (parsed) {
+    EXPECT_EQ(attention_schedule_name(*parsed), GetParam().name);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The floor of a FLUX.1 step: its matrix products and attentions alone, at the speed of the libraries.
+"""The floor of a FLUX.1 step: its matrix products and attentions alone, as fast as libraries do it.
 
 floor_flux1.py [--variants bf16,fp8-full] [--parts all,core,gemm,attention] [--seconds 3] [--json F]
 
 One CUDA graph per row, replayed back to back for --seconds (shared perf.md, "C measured"): cuBLASLt
-through torch (bf16: linear, fp8: _scaled_mm with fast accumulation) and cuDNN's attention in bf16, of
+through torch (bf16: linear, fp8: _scaled_mm with fast accumulation) and cuDNN's bf16 attention, of
 1024 x 1024 pixels, 512 text tokens, batch 1. No bias, no element-wise work, no quantization of
 activations; weights rotate among copies so that they come from memory.
   all        every product and attention of a forward, modulation (M = 1) included: floor C
@@ -71,7 +71,7 @@ class Operands:
 
 
 def forward_products(shape, variant):
-    """[(kind, m, n, k, fp8)] of a forward in order; "g" a product, "m" modulation, "a" attention."""
+    """[(kind, m, n, k, fp8)] of a forward in order: "g" product, "m" modulation, "a" attention."""
     d, image, text = shape.width, shape.image, shape.text
     fp8 = variant != "bf16"
     rest = variant == "fp8-full"  # feed-forward and modulation: bf16 in the profile

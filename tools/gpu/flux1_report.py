@@ -4,7 +4,7 @@
 flux1_report.py RESULT.json [...]
 
 One table per file: ratios between runs on a power-limited card mean nothing, so files are never
-mixed. A ratio is taken in every round by itself; shown is the median, with the extremes of all rounds.
+mixed. A ratio is taken in every round by itself; shown is the median, with the extremes.
 """
 import json
 import statistics
@@ -12,6 +12,19 @@ import sys
 
 ATTENTIONS = 57  # of a forward
 FLOOR_C = ("floor", "all")
+
+
+def sustained_steps(runs, warm_ms):
+    """Times of the steps that begin after `warm_ms` of their run, for a card that clocks down as it
+    warms up; of a run that is shorter than twice that, the second half."""
+    steps = []
+    for run in runs:
+        passed, first = 0.0, 0
+        while first < len(run) // 2 and passed < warm_ms:
+            passed += run[first]
+            first += 1
+        steps += run[first:]
+    return steps
 
 
 def by_row(records, variant):

@@ -1,8 +1,8 @@
-"""What floor_flux1.py, peer_flux1.py and measure_flux1.py share: sustained timing, clock samples, JSON.
+"""What floor_flux1.py, peer_flux1.py and measure_flux1.py share: sustained timing, clocks, JSON.
 
 A card under its power cap runs a kernel 15 % slower after a second than in the first millisecond
-(shared perf.md), so everything is timed back to back for seconds, after warming up, and the SM clock
-and the power of that time are part of the record.
+(shared perf.md), so everything is timed back to back for seconds, after warming up, and the SM
+clock and the power of that time are part of the record.
 """
 import datetime
 import json
@@ -123,7 +123,7 @@ class Repeatable:
 
 
 def time_sustained(run, seconds, warm_seconds, at_least=3):
-    """Milliseconds of each call, back to back for about `seconds` after `warm_seconds` of the same."""
+    """Milliseconds of each call, back to back for `seconds` or so after `warm_seconds` of them."""
     begin = time.monotonic()
     calls = 0
     while calls < 1 or time.monotonic() - begin < warm_seconds:
@@ -178,8 +178,9 @@ def show(record):
         suffix = f"  {clocks['sm_mhz_median']:.0f} MHz {clocks['power_w_median']:.0f} W"
     if record.get("tflop"):
         suffix = f"  {record['tflop'] / record['ms'] * 1e3:.0f} TFLOP/s" + suffix
-    print(f"{record['kind']:<7} {record['variant']:<12} {record['part']:<20} {record['ms']:9.2f} ms "
-          f"({record['ms_min']:.2f} .. {record['ms_max']:.2f}, n={record['samples']}){suffix}",
+    print(f"{record['kind']:<7} {record['variant']:<12} {record['part']:<20} "
+          f"{record['ms']:9.2f} ms ({record['ms_min']:.2f} .. {record['ms_max']:.2f}, "
+          f"n={record['samples']}){suffix}",
           flush=True)
 
 

@@ -2,7 +2,7 @@
 """Dither against floor and peer: FLUX.1-dev's step time, measured alternately in one run.
 
 measure_flux1.py --dither build/cuda/bin/dither --diffusers DIR --json OUT.json
-                 [--variants bf16,fp8-profile,fp8-full] [--rounds 3] [--seconds 3] [--steps 28]
+                 [--variants bf16,fp8-profile,fp8-full] [--rounds 3] [--seconds 3] [--steps 50]
                  [--candidate "NAME=ARGUMENTS OF dither bench"]... [--skip floor,peer]
 
 Variant by variant: the peer is quantized and compiled and the floor's graphs are captured, both stay
@@ -94,7 +94,8 @@ def dither_command(args, variant, extra, json_path):
 
 
 def run_dither(args, variant, name, extra, sampler, timeout_s, **more):
-    """A record of one `dither bench`: the steps of all its runs."""
+    """A record of one `dither bench`: the steps of its runs, once each is as warm as floor and peer
+    are when they are timed. "all_steps_ms" is the command's own median."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "bench.json")
         command = dither_command(args, variant, extra, path)
@@ -106,11 +107,13 @@ def run_dither(args, variant, name, extra, sampler, timeout_s, **more):
         with open(path) as file:
             document = json.load(file)
     result = document["results"][0]
-    steps = [ms for sample in result["samples"] for ms in sample["denoise_steps_ms"]]
+    steps = flux1_report.sustained_steps(
+        [sample["denoise_steps_ms"] for sample in result["samples"]], args.warm_seconds * 1e3)
     stages = {stage: statistics.median(sample["stages_ms"][stage] for sample in result["samples"])
               for stage in result["samples"][0]["stages_ms"]}
     facts = {key: result[key] for key in STEP_KEYS if key in result}
     record = gpu_timing.record_of("dither", variant, name, steps, clocks, stages_ms=stages,
+                                  all_steps_ms=result["median_step_ms"],
                                   command=shlex.join(command), **facts, **more)
     record["commit_hash"] = document.get("commit_hash")
     if result.get("peak_device_bytes"):
@@ -170,7 +173,7 @@ def parse_arguments():
     parser.add_argument("--model", default="models/configs/flux1-dev")
     parser.add_argument("--device", default="cuda" if gpu_timing.CUDA else "cpu")
     parser.add_argument("--prompt", default="a red apple")
-    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--steps", type=int, default=50, help="of dither, as many as take seconds")
     parser.add_argument("--runs", type=int, default=1, help="of dither, after a warm-up run")
     parser.add_argument("--size", type=int, default=1024, help="pixels of a side, dither's")
     args = parser.parse_args()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The peer: diffusers' FLUX.1-dev transformer with random weights, compiled, in bf16 and static FP8.
+"""The peer: diffusers' FLUX.1-dev transformer, random weights, compiled, in bf16 and static FP8.
 
 peer_flux1.py [--diffusers DIR] [--variants bf16,fp8-full] [--seconds 3] [--eager] [--fuse-qkv]
               [--attention cudnn|native] [--json F]
@@ -97,7 +97,7 @@ class Peer:
     def __init__(self, args, tiny=False):
         if args.diffusers:
             sys.path.insert(0, args.diffusers)
-        # Variants are compiled one after the other in one process; its entries outlived their model.
+        # Variants are compiled one after the other in one process; entries outlived their model.
         import torch._dynamo
         import torch._functorch.config
         torch._functorch.config.enable_autograd_cache = False
