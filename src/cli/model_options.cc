@@ -62,8 +62,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->type_name("NAME")
       ->group("Model");
   add_optional(app, "--attention-precision", options.attention_precision,
-               "bf16, fp8, or schedule:first=N,last=M: fp8 but in the first N and last M steps "
-               "(CUDA; approximate, see dither compare)")
+               "bf16, fp8 (approximate, CUDA), or schedule:first=N,last=M: bf16 in those steps")
       ->check(refuse_attention_precision)
       ->type_name("NAME")
       ->group("Model");
