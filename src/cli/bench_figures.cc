@@ -113,6 +113,7 @@ BenchFigures parse_result(const Json& entry, std::string_view path) {
       .device_name = result.get<std::string>("device_name", ""),
       .load_format = result.get<std::string>("load_format", "auto"),
       .quantization = result.get<std::string>("dummy_quantization", "none"),
+      .attention = result.get<std::string>("attention_precision", "bf16"),
       .width = result.get<int>("width"),
       .height = result.get<int>("height"),
       .num_inference_steps = result.get<int>("num_inference_steps"),
@@ -144,6 +145,7 @@ BenchFigures bench_figures(const BenchResult& result) {
       .device_name = result.device_name,
       .load_format = std::string(load_format_name(result.load_format)),
       .quantization = std::string(dummy_quantization_name(result.dummy_quantization)),
+      .attention = attention_schedule_name(result.attention),
       .width = result.request.width,
       .height = result.request.height,
       .num_inference_steps = result.request.num_inference_steps,
@@ -170,7 +172,7 @@ std::vector<BenchFigures> parse_bench_json(std::string_view text, std::string_vi
 const BenchFigures* find_counterpart(const std::vector<BenchFigures>& saved,
                                      const BenchFigures& now) {
   const auto key = [](const BenchFigures& figures) {
-    return std::tie(figures.dtype, figures.load_format, figures.quantization);
+    return std::tie(figures.dtype, figures.load_format, figures.quantization, figures.attention);
   };
   for (const BenchFigures& figures : saved) {
     if (key(figures) == key(now)) return &figures;
@@ -193,6 +195,7 @@ std::string setting_difference(const BenchFigures& saved, const BenchFigures& no
   compare("dtype", saved.dtype, now.dtype);
   compare("load format", saved.load_format, now.load_format);
   compare("dummy quantization", saved.quantization, now.quantization);
+  compare("attention precision", saved.attention, now.attention);
   compare("size", size(saved), size(now));
   compare("steps", std::to_string(saved.num_inference_steps),
           std::to_string(now.num_inference_steps));

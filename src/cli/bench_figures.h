@@ -19,6 +19,7 @@ struct BenchFigures {
   std::string device_name;   ///< "NVIDIA H200, 132 multiprocessors"; empty: not known
   std::string load_format;   ///< "auto", "dummy"
   std::string quantization;  ///< of dummy weights: "none", "fp8-full"
+  std::string attention;     ///< --attention-precision
   int width = 0;
   int height = 0;
   int num_inference_steps = 0;

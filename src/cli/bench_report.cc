@@ -184,6 +184,7 @@ std::string bench_json(const std::vector<BenchResult>& results) {
     list.push_back({{"model", figures.model},
                     {"load_format", figures.load_format},
                     {"dummy_quantization", figures.quantization},
+                    {"attention_precision", figures.attention},
                     {"dtype", figures.dtype},
                     {"device", figures.device},
                     {"device_name", figures.device_name},

@@ -130,8 +130,8 @@ TEST(BenchJson, KeepsTheKeysThatOthersRead) {
 /// Files from before these keys were written.
 TEST(BenchJson, OldFilesLackSomeKeys) {
   auto json = nlohmann::json::parse(bench_json({on_cpu()}));
-  for (const char* key :
-       {"load_format", "dummy_quantization", "device_name", "peak_device_bytes"}) {
+  for (const char* key : {"load_format", "dummy_quantization", "attention_precision", "device_name",
+                          "peak_device_bytes"}) {
     json["results"][0].erase(key);
   }
   const auto old = parse_bench_json(json.dump(), "old.json");

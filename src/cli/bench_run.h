@@ -24,6 +24,7 @@ struct BenchResult {
   std::string device_name;  ///< ops::Backend::description()
   LoadFormat load_format = LoadFormat::kAuto;
   DummyQuantization dummy_quantization = DummyQuantization::kNone;
+  AttentionSchedule attention;
   ResolvedRequest request;
   double load_ms = 0;
   std::vector<BenchSample> samples;
