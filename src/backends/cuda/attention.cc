@@ -47,16 +47,6 @@ void AttentionKernels::run(const ops::AttentionOperands& in, const ops::Attentio
                        stream_);
 }
 
-const float* AttentionKernels::device_scalar(float value) {
-  Tensor& scalar = scalars_[value];
-  if (!scalar.defined()) {
-    Tensor host = Tensor::host({1}, DType::kF32);
-    *host.data<float>() = value;
-    scalar = backend_.upload(host, DType::kF32);
-  }
-  return scalar.data<float>();
-}
-
 void AttentionKernels::run_codes(const ops::AttentionOperands& in,
                                  const ops::AttentionOptions& options, const Tensor& y) {
   if (options.causal || options.bias.defined() || !CudnnAttention::supports_fp8(in)) {
@@ -68,13 +58,13 @@ void AttentionKernels::run_codes(const ops::AttentionOperands& in,
   const std::optional<float> wanted = options.out.e4m3_scale;
   const Tensor unused = Tensor::empty({ops::kScaleElements}, DType::kF32, backend_);
   const Fp8AttentionScales scales{
-      .descale_q = device_scalar(1),
-      .descale_k = device_scalar(1),
+      .descale_q = constants_.scalar(1),
+      .descale_k = constants_.scalar(1),
       .descale_v = v_scale,
-      .scale_s = device_scalar(kFp8ProbabilityScale),
-      .descale_s = device_scalar(1 / kFp8ProbabilityScale),
+      .scale_s = constants_.scalar(kFp8ProbabilityScale),
+      .descale_s = constants_.scalar(1 / kFp8ProbabilityScale),
       // A mean of values is no larger than the largest of them: its scale serves the result too.
-      .scale_o = wanted ? device_scalar(1 / *wanted) : v_scale + ops::kReciprocalElement,
+      .scale_o = wanted ? constants_.scalar(1 / *wanted) : v_scale + ops::kReciprocalElement,
       .amax_s = unused.data<float>(),
       .amax_o = unused.data<float>() + ops::kReciprocalElement};
   // Hopper's kernel writes codes; a reader of activations gets them expanded.

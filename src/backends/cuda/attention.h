@@ -2,9 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
-#include <map>
-
 #include "backends/cuda/cudnn_attention.h"
+#include "backends/cuda/device_constants.h"
 #include "backends/cuda/lt_matmul.h"
 #include "ops/backend.h"
 #include "ops/types.h"
@@ -17,8 +16,8 @@ namespace dither::cuda {
 class AttentionKernels {
  public:
   AttentionKernels(ops::Backend& backend, LtMatmul& matmul, CudnnAttention& fused,
-                   cudaStream_t stream)
-      : backend_(backend), matmul_(matmul), fused_(fused), stream_(stream) {}
+                   DeviceConstants& constants, cudaStream_t stream)
+      : backend_(backend), matmul_(matmul), fused_(fused), constants_(constants), stream_(stream) {}
 
   /// Operands as in ops::attention; y: any row view [B, Lq, H D] of q's dtype, or E4M3 codes where
   /// the options say so.
@@ -27,7 +26,6 @@ class AttentionKernels {
  private:
   void run_codes(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                  const Tensor& y);
-  const float* device_scalar(float value);
   void write(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
              const Tensor& y);
   void unfused(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
@@ -36,8 +34,8 @@ class AttentionKernels {
   ops::Backend& backend_;
   LtMatmul& matmul_;
   CudnnAttention& fused_;
+  DeviceConstants& constants_;
   cudaStream_t stream_;
-  std::map<float, Tensor> scalars_;
 };
 
 }  // namespace dither::cuda

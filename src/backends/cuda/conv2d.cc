@@ -1,7 +1,6 @@
 #include "backends/cuda/conv2d.h"
 
 #include "backends/cuda/cuda_check.h"
-#include "backends/cuda/kernels/elementwise.h"
 #include "base/error.h"
 
 namespace dither::cuda {

@@ -13,6 +13,7 @@
 #include "backends/cuda/cudnn_attention.h"
 #include "backends/cuda/cudnn_conv.h"
 #include "backends/cuda/cudnn_handle.h"
+#include "backends/cuda/device_constants.h"
 #include "backends/cuda/device_memory.h"
 #include "backends/cuda/kernel_trace.h"
 #include "backends/cuda/kernels/copy.h"
@@ -142,8 +143,9 @@ class CudaBackend final : public ops::Backend {
   CudnnHandle cudnn_{stream()};
   CudnnAttention fused_attention_{cudnn_, [this](std::size_t bytes) { return scratch_(bytes); }};
   CudnnConv convolution_{cudnn_, [this](std::size_t bytes) { return scratch_(bytes); }};
-  LinearKernels linear_{*this, matmul_, stream()};
-  AttentionKernels attention_{*this, matmul_, fused_attention_, stream()};
+  DeviceConstants constants_{*this};
+  LinearKernels linear_{*this, matmul_, constants_, stream()};
+  AttentionKernels attention_{*this, matmul_, fused_attention_, constants_, stream()};
   Conv2dKernels conv2d_{*this, convolution_, stream()};
 };
 

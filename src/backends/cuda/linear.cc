@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "backends/cuda/cuda_check.h"
-#include "backends/cuda/kernels/elementwise.h"
 #include "backends/cuda/kernels/norm.h"
 #include "backends/cuda/kernels/quantize.h"
 #include "ops/backend.h"
@@ -166,21 +165,6 @@ Tensor LinearKernels::quantized(const Tensor& x, const DeviceLinear& layer) {
   return values;
 }
 
-const float* LinearKernels::ones(std::int64_t count) {
-  if (!ones_.defined() || ones_.dim(0) < count) {
-    const std::vector<float> values(static_cast<std::size_t>(std::max<std::int64_t>(count, 8192)),
-                                    1.0F);
-    ones_ = backend_.upload(host_floats(values), DType::kF32);
-  }
-  return ones_.data<float>();
-}
-
-const float* LinearKernels::device_scalar(float value) {
-  Tensor& scalar = scalars_[value];
-  if (!scalar.defined()) scalar = backend_.upload(host_floats({&value, 1}), DType::kF32);
-  return scalar.data<float>();
-}
-
 /// y = [gelu](product + bias) [+ residual] or its codes, written by the product itself.
 void LinearKernels::multiply(const Tensor& x, const DeviceLinear& layer,
                              const ops::LinearEpilogue& epilogue, const Tensor& y) {
@@ -194,13 +178,14 @@ void LinearKernels::multiply(const Tensor& x, const DeviceLinear& layer,
     if (layer.bias.defined()) product.bias = layer.bias.slice(0, part.begin, end).raw();
     if (part.row_scales.defined()) {
       product.w_scale = part.row_scales.data<float>();
-      product.x_scale = ones(product.x.rows);
+      product.x_scale = constants_.ones(product.x.rows);
     }
     if (epilogue.residual.defined()) {
       product.c = matrix(epilogue.residual.slice(-1, part.begin, end));
       product.beta = 1;
     }
-    if (y.dtype() == DType::kF8E4M3) product.y_scale = device_scalar(1 / *epilogue.out.e4m3_scale);
+    if (y.dtype() == DType::kF8E4M3)
+      product.y_scale = constants_.scalar(1 / *epilogue.out.e4m3_scale);
     matmul_.run(product, stream_);
   }
 }

@@ -2,10 +2,10 @@
 
 #include <cuda_runtime_api.h>
 
-#include <map>
 #include <memory>
 #include <span>
 
+#include "backends/cuda/device_constants.h"
 #include "backends/cuda/lt_matmul.h"
 #include "ops/types.h"
 
@@ -30,8 +30,9 @@ struct DeviceLinear;
 class LinearKernels {
  public:
   /// `backend` allocates; `stream` is its stream. Both outlive this object and what it prepares.
-  LinearKernels(ops::Backend& backend, LtMatmul& matmul, cudaStream_t stream)
-      : backend_(backend), matmul_(matmul), stream_(stream) {}
+  LinearKernels(ops::Backend& backend, LtMatmul& matmul, DeviceConstants& constants,
+                cudaStream_t stream)
+      : backend_(backend), matmul_(matmul), constants_(constants), stream_(stream) {}
 
   /// Throws kInvalidArgument when the shards cannot be executed together (ops::group_shards()).
   std::unique_ptr<ops::PreparedLinear> prepare(std::span<const ops::LinearShard> shards,
@@ -43,17 +44,13 @@ class LinearKernels {
 
  private:
   Tensor quantized(const Tensor& x, const DeviceLinear& layer);
-  /// Device memory that holds `count` ones; one number.
-  const float* ones(std::int64_t count);
-  const float* device_scalar(float value);
   void multiply(const Tensor& x, const DeviceLinear& layer, const ops::LinearEpilogue& epilogue,
                 const Tensor& y);
 
   ops::Backend& backend_;
   LtMatmul& matmul_;
+  DeviceConstants& constants_;
   cudaStream_t stream_;
-  Tensor ones_;
-  std::map<float, Tensor> scalars_;
 };
 
 }  // namespace dither::cuda
