@@ -29,8 +29,9 @@ class Saved {
   /// Files of older versions lack some keys.
   template <typename T>
   T get(const char* key, T fallback) const {
-    return json_.contains(key) ? get<T>(key) : std::move(fallback);
+    return has(key) ? get<T>(key) : std::move(fallback);
   }
+  bool has(const char* key) const { return json_.contains(key); }
   const Json& require(const char* key) const {
     const auto it = json_.find(key);
     if (it == json_.end()) fail(fmt::format("has no '{}'", key));
@@ -66,6 +67,13 @@ std::vector<BenchSample> parse_samples(const Saved& result, std::string_view pat
     for (const auto& [name, value] : sample.require("stages_ms").items()) {
       parsed.stages.push_back({name, stages.get<double>(name.c_str())});
     }
+    if (sample.has("stages_peak_bytes")) {
+      const Saved saved(sample.require("stages_peak_bytes"), path);
+      for (StageTime& stage : parsed.stages) {
+        stage.peak_memory_bytes =
+            static_cast<std::uint64_t>(saved.get<double>(stage.name.c_str(), 0.0));
+      }
+    }
     for (const Json& step : sample.require("denoise_steps_ms")) {
       if (!step.is_number()) sample.fail("'denoise_steps_ms' must hold numbers");
       parsed.denoise_steps_ms.push_back(step.get<double>());
@@ -88,12 +96,16 @@ void summarize(const std::vector<BenchSample>& samples, BenchFigures& figures) {
   }
   for (const StageTime& stage : samples.front().stages) {
     std::vector<double> times;
+    std::uint64_t peak = 0;
     for (const BenchSample& sample : samples) {
       for (const StageTime& other : sample.stages) {
-        if (other.name == stage.name) times.push_back(other.duration_ms);
+        if (other.name != stage.name) continue;
+        times.push_back(other.duration_ms);
+        peak = std::max(peak, other.peak_memory_bytes);
       }
     }
     figures.stages_ms.emplace_back(stage.name, median(times));
+    figures.stage_peak_bytes.emplace_back(stage.name, static_cast<double>(peak));
   }
   figures.runs = static_cast<int>(samples.size());
   figures.total_ms = median(totals);
@@ -114,6 +126,7 @@ BenchFigures parse_result(const Json& entry, std::string_view path) {
       .load_format = result.get<std::string>("load_format", "auto"),
       .quantization = result.get<std::string>("dummy_quantization", "none"),
       .attention = result.get<std::string>("attention_precision", "bf16"),
+      .residency = result.get<std::string>("residency", "resident"),
       .width = result.get<int>("width"),
       .height = result.get<int>("height"),
       .num_inference_steps = result.get<int>("num_inference_steps"),
@@ -123,6 +136,7 @@ BenchFigures parse_result(const Json& entry, std::string_view path) {
       .load_ms = result.get<double>("load_ms"),
       .peak_resident_bytes = result.get<double>("peak_resident_bytes"),
       .peak_device_bytes = result.get<double>("peak_device_bytes", 0.0),
+      .stage_peak_bytes = {},
   };
   summarize(parse_samples(result, path), figures);
   return figures;
@@ -137,6 +151,13 @@ std::optional<double> BenchFigures::stage_ms(std::string_view name) const {
   return std::nullopt;
 }
 
+std::optional<double> BenchFigures::stage_peak(std::string_view name) const {
+  for (const auto& [stage, bytes] : stage_peak_bytes) {
+    if (stage == name && bytes > 0) return bytes;
+  }
+  return std::nullopt;
+}
+
 BenchFigures bench_figures(const BenchResult& result) {
   BenchFigures figures{
       .model = result.model,
@@ -146,6 +167,7 @@ BenchFigures bench_figures(const BenchResult& result) {
       .load_format = std::string(load_format_name(result.load_format)),
       .quantization = std::string(dummy_quantization_name(result.dummy_quantization)),
       .attention = attention_schedule_name(result.attention),
+      .residency = result.residency,
       .width = result.request.width,
       .height = result.request.height,
       .num_inference_steps = result.request.num_inference_steps,
@@ -155,6 +177,7 @@ BenchFigures bench_figures(const BenchResult& result) {
       .load_ms = result.load_ms,
       .peak_resident_bytes = static_cast<double>(result.peak_resident_bytes),
       .peak_device_bytes = static_cast<double>(result.peak_device_bytes),
+      .stage_peak_bytes = {},
   };
   summarize(result.samples, figures);
   return figures;
@@ -172,7 +195,8 @@ std::vector<BenchFigures> parse_bench_json(std::string_view text, std::string_vi
 const BenchFigures* find_counterpart(const std::vector<BenchFigures>& saved,
                                      const BenchFigures& now) {
   const auto key = [](const BenchFigures& figures) {
-    return std::tie(figures.dtype, figures.load_format, figures.quantization, figures.attention);
+    return std::tie(figures.dtype, figures.load_format, figures.quantization, figures.attention,
+                    figures.residency);
   };
   for (const BenchFigures& figures : saved) {
     if (key(figures) == key(now)) return &figures;
@@ -196,6 +220,7 @@ std::string setting_difference(const BenchFigures& saved, const BenchFigures& no
   compare("load format", saved.load_format, now.load_format);
   compare("dummy quantization", saved.quantization, now.quantization);
   compare("attention precision", saved.attention, now.attention);
+  compare("weights", saved.residency, now.residency);
   compare("size", size(saved), size(now));
   compare("steps", std::to_string(saved.num_inference_steps),
           std::to_string(now.num_inference_steps));

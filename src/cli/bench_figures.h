@@ -20,6 +20,7 @@ struct BenchFigures {
   std::string load_format;   ///< "auto", "dummy"
   std::string quantization;  ///< of dummy weights: "none", "fp8-full"
   std::string attention;     ///< --attention-precision
+  std::string residency;     ///< MemoryPlan::summarize(): "resident"
   int width = 0;
   int height = 0;
   int num_inference_steps = 0;
@@ -36,7 +37,9 @@ struct BenchFigures {
   double load_ms = 0;
   double peak_resident_bytes = 0;
   double peak_device_bytes = 0;  ///< 0: nothing that host memory does not count
+  std::vector<std::pair<std::string, double>> stage_peak_bytes;  ///< of device memory
 
+  std::optional<double> stage_peak(std::string_view name) const;
   std::optional<double> stage_ms(std::string_view name) const;
 };
 

@@ -132,6 +132,11 @@ void add_memory(ReportTable& table, const BenchFigures& first) {
     return f.peak_device_bytes;
   };
   table.cost("peak device memory", of_device, mebibytes);
+  for (const char* stage : {"TextEncodingStage", "DenoisingStage", "DecodingStage"}) {
+    table.cost(
+        fmt::format("  {}", stage), [stage](const auto& f) { return f.stage_peak(stage); },
+        mebibytes);
+  }
 }
 
 std::string heading(const BenchFigures& figures) {
@@ -139,6 +144,7 @@ std::string heading(const BenchFigures& figures) {
   if (figures.load_format == "dummy") {
     weights = fmt::format(", dummy weights ({})", figures.quantization);
   }
+  if (figures.residency != "resident") weights += fmt::format(", {}", figures.residency);
   return fmt::format("{}{}, {}x{}, {} steps, {}, {} runs\n", figures.model, weights, figures.width,
                      figures.height, figures.num_inference_steps, figures.device_name,
                      figures.runs);
@@ -146,10 +152,15 @@ std::string heading(const BenchFigures& figures) {
 
 Json sample_json(const BenchSample& sample) {
   Json stages = Json::object();
-  for (const StageTime& stage : sample.stages) stages[stage.name] = stage.duration_ms;
+  Json peaks = Json::object();
+  for (const StageTime& stage : sample.stages) {
+    stages[stage.name] = stage.duration_ms;
+    peaks[stage.name] = stage.peak_memory_bytes;
+  }
   return {{"total_ms", sample.total_ms},
           {"encode_png_ms", sample.encode_png_ms},
           {"stages_ms", stages},
+          {"stages_peak_bytes", peaks},
           {"denoise_steps_ms", sample.denoise_steps_ms}};
 }
 
@@ -185,6 +196,7 @@ std::string bench_json(const std::vector<BenchResult>& results) {
                     {"load_format", figures.load_format},
                     {"dummy_quantization", figures.quantization},
                     {"attention_precision", figures.attention},
+                    {"residency", figures.residency},
                     {"dtype", figures.dtype},
                     {"device", figures.device},
                     {"device_name", figures.device_name},

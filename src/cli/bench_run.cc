@@ -79,13 +79,14 @@ BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request
   const TemporaryPicture picture;
   reset_peak_memory();
   const auto start = Clock::now();
-  auto backend = std::make_unique<FlopCounter>(make_backend(options.device, options.threads));
+  auto backend = std::make_unique<FlopCounter>(make_backend(options));
   const FlopCounter& counter = *backend;
   const LoadedPipeline loaded = load_pipeline(options, std::move(backend));
   Pipeline& pipeline = *loaded.pipeline;
 
   BenchResult result;
   result.load_ms = ms_since(start);
+  std::uint64_t peak_device_bytes = loaded.backend->memory().peak_bytes;
   result.model = options.model_path.string();
   result.dtype = pipeline.dtype() == DType::kF32 ? "f32" : "bf16";
   result.device = loaded.backend->name();
@@ -93,6 +94,7 @@ BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request
   result.load_format = options.weights.format;
   result.dummy_quantization = options.weights.dummy_quantization;
   result.attention = options.weights.attention;
+  result.residency = summarize(pipeline.memory_plan());
   result.request = pipeline.resolve(request);
   for (int i = 0; i < runs.warmup; ++i) run_once(pipeline, request, picture.path());
   for (int i = 0; i < runs.measured; ++i) {
@@ -100,7 +102,12 @@ BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request
   }
   // Before the peak's matrices.
   result.peak_resident_bytes = process_memory().peak_resident_bytes;
-  if (result.device != "cpu") result.peak_device_bytes = loaded.backend->memory().peak_bytes;
+  for (const BenchSample& sample : result.samples) {
+    for (const StageTime& stage : sample.stages) {
+      peak_device_bytes = std::max(peak_device_bytes, stage.peak_memory_bytes);
+    }
+  }
+  if (result.device != "cpu") result.peak_device_bytes = peak_device_bytes;
   if (runs.trace) {
     GenerateRequest traced = request;
     traced.num_inference_steps = kTracedSteps;

@@ -25,13 +25,14 @@ struct BenchResult {
   LoadFormat load_format = LoadFormat::kAuto;
   DummyQuantization dummy_quantization = DummyQuantization::kNone;
   AttentionSchedule attention;
+  std::string residency = "resident";  ///< where the weights were: summarize(MemoryPlan)
   ResolvedRequest request;
   double load_ms = 0;
   std::vector<BenchSample> samples;
   double step_gflop = 0;             ///< matrix products of one denoising step
   double peak_gflop_per_second = 0;  ///< measured on this machine in this dtype
   std::uint64_t peak_resident_bytes = 0;
-  std::uint64_t peak_device_bytes = 0;     ///< of an accelerator's own memory, in live tensors
+  std::uint64_t peak_device_bytes = 0;     ///< of an accelerator's own memory, in use
   std::vector<ops::KernelRecord> kernels;  ///< of the traced request; empty on the CPU
 };
 

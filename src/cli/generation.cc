@@ -146,6 +146,7 @@ void Generation::warn(const std::string& message) {
 /// What ran in which precision, for the components that are quantized.
 void Generation::announce_precision() const {
   if (options_.quiet) return;
+  fmt::print(stderr, "{}", to_string(loaded_.pipeline->memory_plan()));
   for (const ComponentAttestation& component : loaded_.pipeline->attestation()) {
     if (!component.declared_by.empty()) fmt::print(stderr, "{}\n", summarize(component));
   }

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <string_view>
+#include <utility>
 
 #include "base/error.h"
 #include "cli/options.h"
@@ -19,7 +22,33 @@ constexpr std::array kComponents = {
     "transformer", "transformer_2", "text_encoder", "text_encoder_2",
     "tokenizer",   "tokenizer_2",   "vae",          "scheduler"};
 
+std::string refuse_byte_size(const std::string& text) {
+  if (parse_byte_size(text)) return "";
+  return fmt::format("{} is not a size like 16GiB, 16GB or 16000MiB", quote(text));
+}
+
 }  // namespace
+
+std::optional<std::size_t> parse_byte_size(const std::string& text) {
+  constexpr std::array<std::pair<std::string_view, double>, 6> kUnits = {{{"GiB", 1073741824.0},
+                                                                          {"MiB", 1048576.0},
+                                                                          {"GB", 1e9},
+                                                                          {"MB", 1e6},
+                                                                          {"G", 1073741824.0},
+                                                                          {"M", 1048576.0}}};
+  constexpr double kMost = 1e15;
+  double number = 0;
+  const char* const begin = text.data();
+  const char* const end = begin + text.size();
+  const auto [rest, error] = std::from_chars(begin, end, number, std::chars_format::fixed);
+  if (error != std::errc()) return std::nullopt;
+  for (const auto& [unit, bytes] : kUnits) {
+    if (std::string_view(rest, end) != unit) continue;
+    const double total = number * bytes;
+    if (total >= 1 && total <= kMost) return static_cast<std::size_t>(total);
+  }
+  return std::nullopt;
+}
 
 std::vector<std::string> compute_dtype_names() {
   return {"auto", "bf16", "f32", "bfloat16", "float32"};
@@ -66,6 +95,21 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->check(refuse_attention_precision)
       ->type_name("NAME")
       ->group("Model");
+  add_optional(app, "--max-vram", options.max_vram,
+               "GPU memory to use, \"16GiB\"; what does not fit waits in host memory. "
+               "Default: what is free")
+      ->check(refuse_byte_size)
+      ->type_name("SIZE")
+      ->group("Memory");
+  app.add_flag("--dit-cpu-offload", options.dit_cpu_offload,
+               "Transformer in host memory, on the GPU only while it denoises")
+      ->group("Memory");
+  app.add_flag("--dit-layerwise-offload", options.dit_layerwise_offload,
+               "Transformer in host memory, its layers one after the other on the GPU")
+      ->group("Memory");
+  app.add_flag("--text-encoder-cpu-offload", options.text_encoder_cpu_offload,
+               "Large text encoder in host memory, its layers one after the other on the GPU")
+      ->group("Memory");
   add_optional(app, "--device", options.device, "auto, cpu or cuda")
       ->check(one_of({"auto", "cpu", "cuda"}))
       ->type_name("NAME")
@@ -119,6 +163,10 @@ LoadOptions to_load_options(const ModelOptions& options) {
   if (options.device == "cpu") load.device = DeviceChoice::kCpu;
   if (options.device == "cuda") load.device = DeviceChoice::kCuda;
   load.threads = options.threads.value_or(0);
+  if (options.max_vram) load.max_vram_bytes = parse_byte_size(*options.max_vram);
+  load.weights.offload = {.dit_cpu_offload = options.dit_cpu_offload,
+                          .dit_layerwise_offload = options.dit_layerwise_offload,
+                          .text_encoder_cpu_offload = options.text_encoder_cpu_offload};
   return load;
 }
 

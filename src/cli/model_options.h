@@ -21,13 +21,18 @@ struct ModelOptions {
   std::optional<std::string> dummy_quantization;
   std::optional<std::string> attention_precision;
   std::optional<std::string> dtype;
+  std::optional<std::string> max_vram;
+  bool dit_cpu_offload = false;
+  bool dit_layerwise_offload = false;
+  bool text_encoder_cpu_offload = false;
   std::optional<std::string> device;
   std::optional<int> threads;
 };
 
 /// Declares --model-path, --<component>-path (also as --component-paths.<component>),
 /// --transformer-weights-path, --modelopt-backbone, --strict-precision, --load-format,
-/// --dummy-quantization, --attention-precision, --device and --threads.
+/// --dummy-quantization, --attention-precision, --max-vram, --dit-cpu-offload,
+/// --dit-layerwise-offload, --text-encoder-cpu-offload, --device and --threads.
 void add_model_options(CLI::App& app, ModelOptions& options);
 
 /// Declares --dtype. Not part of the above because `bench` takes a list of them.
@@ -35,6 +40,9 @@ void add_dtype_option(CLI::App& app, ModelOptions& options);
 
 /// What is wrong with a value of --attention-precision; empty: nothing.
 std::string refuse_attention_precision(const std::string& text);
+
+/// "24GiB", "24G", "24GB" (10^9 bytes each) or "24000MiB" -> bytes; nothing for other words.
+std::optional<std::size_t> parse_byte_size(const std::string& text);
 
 /// The words that --dtype takes.
 std::vector<std::string> compute_dtype_names();

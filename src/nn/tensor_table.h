@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tensor/tensor_source.h"
@@ -12,6 +14,8 @@ namespace dither::nn {
 struct TensorSpec {
   std::string name;
   Shape shape;
+  std::string sequence = {};  ///< the LayerSequence that it belongs to; empty: none
+  std::int64_t layer = 0;     ///< of the sequence
 };
 
 /// Every tensor of a model: the single place where its names and shapes are written down. A model
@@ -19,7 +23,15 @@ struct TensorSpec {
 /// any weight is touched.
 class TensorTable {
  public:
-  void add(std::string name, const Shape& shape) { specs_.push_back({std::move(name), shape}); }
+  void add(std::string name, const Shape& shape) {
+    specs_.push_back({std::move(name), shape, sequence_, layer_});
+  }
+  /// What is added from now on belongs to layer `layer` of a LayerSequence; to none where
+  /// `sequence` is empty.
+  void in_layer(std::string sequence, std::int64_t layer = 0) {
+    sequence_ = std::move(sequence);
+    layer_ = layer;
+  }
   /// "<name>.weight" [out, in] and, with `bias`, "<name>.bias" [out].
   void add_linear(const std::string& name, std::int64_t out, std::int64_t in, bool bias = true);
   /// "<name>.weight" [out, in, kernel, kernel] and "<name>.bias" [out].
@@ -45,6 +57,8 @@ class TensorTable {
   std::vector<TensorSpec> specs_;
   std::vector<std::string> linears_;
   std::vector<std::string> ignored_;
+  std::string sequence_;
+  std::int64_t layer_ = 0;
 };
 
 }  // namespace dither::nn

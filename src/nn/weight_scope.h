@@ -1,7 +1,12 @@
 #pragma once
 
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ops/backend.h"
@@ -9,6 +14,10 @@
 #include "tensor/tensor_source.h"
 
 namespace dither::nn {
+
+/// How many layers of a model's sequences (nn/layer_sequence.h) stream from host memory, by their
+/// names; a sequence that is not named is resident.
+using StreamedLayers = std::map<std::string, std::int64_t, std::less<>>;
 
 /// A position in a checkpoint's name tree, with everything a layer needs to bind its weights:
 /// `scope / "attn" / "to_q"` is where "attn.to_q.weight" lies. Cheap to copy; refers to the source
@@ -20,13 +29,15 @@ class WeightScope {
       : source_(&source), backend_(&backend), dtype_(dtype) {}
   /// Of a checkpoint whose linear layers may be quantized. How each was prepared is appended to
   /// `precision` (not null, outlives the scope).
+  /// `streamed`: which layers do not stay on the device.
   WeightScope(const quant::WeightSource& source, ops::Backend& backend, DType dtype,
-              std::vector<ops::LinearPrecision>* precision)
+              std::vector<ops::LinearPrecision>* precision, StreamedLayers streamed = {})
       : source_(&source),
         weights_(&source),
         precision_(precision),
         backend_(&backend),
-        dtype_(dtype) {}
+        dtype_(dtype),
+        streamed_(std::make_shared<const StreamedLayers>(std::move(streamed))) {}
 
   /// The scope one name below; an index for "blocks.0".
   WeightScope operator/(std::string_view name) const;
@@ -34,6 +45,7 @@ class WeightScope {
 
   ops::Backend& backend() const { return *backend_; }
   DType dtype() const { return dtype_; }
+  const StreamedLayers& streamed_layers() const { return *streamed_; }
   /// The full checkpoint name of this position.
   const std::string& name() const { return prefix_; }
 
@@ -58,6 +70,7 @@ class WeightScope {
   std::vector<ops::LinearPrecision>* precision_ = nullptr;
   ops::Backend* backend_;
   DType dtype_;
+  std::shared_ptr<const StreamedLayers> streamed_ = std::make_shared<const StreamedLayers>();
   std::string prefix_;
 };
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,7 +18,7 @@ namespace dither::ops {
 /// Device memory that a backend holds for tensors and prepared weights.
 struct MemoryStats {
   std::size_t allocated_bytes = 0;  ///< in live tensors and weights now
-  std::size_t peak_bytes = 0;       ///< the most that was live at once
+  std::size_t peak_bytes = 0;       ///< the most that was live at once, a recording's own included
   std::size_t reserved_bytes = 0;   ///< taken from the system: live plus cached for reuse
 };
 
@@ -51,6 +52,34 @@ class Recording {
 
   /// Submits the work once more.
   virtual void replay() = 0;
+};
+
+/// How weights that wait in host memory come to the device.
+enum class Offload : std::uint8_t {
+  kWhole,     ///< all parts at the start of a pass; their memory is free from its end on
+  kStreamed,  ///< room for two parts: while one is used, the next is on its way
+};
+
+/// Linear layers whose weights wait in host memory in their execution layout. A weight has one
+/// address on the device, whether it is there or not: recordings stay valid, and every product
+/// gives the bits that it would give with all weights resident.
+class OffloadedWeights {
+ public:
+  virtual ~OffloadedWeights() = default;
+  OffloadedWeights() = default;
+  OffloadedWeights(const OffloadedWeights&) = delete;
+  OffloadedWeights& operator=(const OffloadedWeights&) = delete;
+
+  /// Runs `prepare`; the linear layers that it prepares are the next part and live as long as this
+  /// object is used. Throws what `prepare` throws.
+  virtual void add(const std::function<void()>& prepare) = 0;
+
+  /// A pass uses every part once, in their order: begin(), next() per part, end(). Work submitted
+  /// after next() may use that part, but none before it. A pass that was cut short by an exception
+  /// is followed by begin(), too.
+  virtual void begin() = 0;
+  virtual void next() = 0;
+  virtual void end() = 0;
 };
 
 /// A device with its kernels. Models never call it: they call the functions of ops/ops.h, which
@@ -101,6 +130,11 @@ class Backend : public Device {
   virtual void synchronize() = 0;
   /// What this backend's own allocations amount to; bytes shared by upload() are not counted.
   virtual MemoryStats memory() const = 0;
+  /// From now on memory().peak_bytes is the most that was live since.
+  virtual void reset_peak_memory() = 0;
+  /// How much more this backend can take, by its limit or what the device has free; nothing where
+  /// it works in host memory.
+  virtual std::optional<std::size_t> available_memory() const { return std::nullopt; }
 
   // Weights in execution layout, for activations of `dtype`. The host tensors may be released
   // afterwards.
@@ -109,6 +143,8 @@ class Backend : public Device {
                                                          DType dtype) = 0;
   virtual std::unique_ptr<PreparedConv2d> prepare_conv2d(const Conv2dWeights& weights,
                                                          DType dtype) = 0;
+  /// Weights that are to wait in host memory; null where that is where all weights are.
+  virtual std::unique_ptr<OffloadedWeights> offload(Offload /*how*/) { return nullptr; }
 
   // Kernels.
 

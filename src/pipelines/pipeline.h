@@ -15,6 +15,7 @@
 #include "media/image.h"
 #include "ops/types.h"
 #include "pipelines/attestation.h"
+#include "pipelines/memory_plan.h"
 #include "tensor/tensor.h"
 
 namespace dither {
@@ -80,10 +81,12 @@ struct GeneratedImage {
   std::optional<Trajectory> trajectory;
 };
 
-/// A pipeline stage and how long it took; names as in SGLang's performance dump.
+/// A pipeline stage, how long it took and the most device memory that was live meanwhile; names as
+/// in SGLang's performance dump.
 struct StageTime {
   std::string name;
   double duration_ms = 0;
+  std::uint64_t peak_memory_bytes = 0;
 };
 
 struct GenerateResult {
@@ -137,6 +140,7 @@ struct WeightOptions {
   /// say so, is an error.
   bool strict_precision = false;
   AttentionSchedule attention = {};
+  OffloadOptions offload = {};
 };
 
 /// Told after every denoising step. Return false to stop: generate() throws kCancelled.
@@ -163,6 +167,8 @@ class Pipeline {
   virtual std::string_view fingerprint() const = 0;
   /// How every linear layer of every component was stored and is executed.
   virtual std::span<const ComponentAttestation> attestation() const = 0;
+  /// Where the weights of the components are.
+  virtual const MemoryPlan& memory_plan() const = 0;
   /// Fills in what a request leaves open and checks it. Throws kInvalidArgument naming the option
   /// and the nearest valid values.
   virtual ResolvedRequest resolve(const GenerateRequest& request) const = 0;

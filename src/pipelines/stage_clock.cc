@@ -8,7 +8,9 @@ std::vector<StageTime> StageClock::times() const {
       "LatentPreparationStage", "DenoisingStage",    "DecodingStage",
   };
   std::vector<StageTime> times;
-  for (std::size_t i = 0; i < kStages; ++i) times.push_back({kNames[i], durations_ms_[i]});
+  for (std::size_t i = 0; i < kStages; ++i) {
+    times.push_back({kNames[i], durations_ms_[i], peaks_[i]});
+  }
   return times;
 }
 

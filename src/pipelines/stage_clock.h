@@ -1,11 +1,13 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <vector>
 
 #include "ops/backend.h"
 #include "pipelines/pipeline.h"
+#include "pipelines/stage.h"
 
 namespace dither {
 
@@ -16,16 +18,6 @@ inline double elapsed_ms(Clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
 }
 
-/// The stages of a text-to-image pipeline, in SGLang's order.
-enum class Stage : std::uint8_t {
-  kInputValidation,
-  kTextEncoding,
-  kTimestepPreparation,
-  kLatentPreparation,
-  kDenoising,
-  kDecoding,
-};
-
 /// Adds up how long each stage takes; the device's work counts, not only its submission.
 class StageClock {
  public:
@@ -34,10 +26,13 @@ class StageClock {
   /// work()'s result. Several calls for one stage, one per picture say, add up.
   template <typename Work>
   auto measure(Stage stage, const Work& work) {
+    const auto index = static_cast<std::size_t>(stage);
+    backend_->reset_peak_memory();
     const Clock::time_point begin = Clock::now();
     auto result = work();
     backend_->synchronize();
-    durations_ms_[static_cast<std::size_t>(stage)] += elapsed_ms(begin);
+    durations_ms_[index] += elapsed_ms(begin);
+    peaks_[index] = std::max<std::uint64_t>(peaks_[index], backend_->memory().peak_bytes);
     return result;
   }
 
@@ -49,6 +44,7 @@ class StageClock {
 
   ops::Backend* backend_;
   std::array<double, kStages> durations_ms_{};
+  std::array<std::uint64_t, kStages> peaks_{};
 };
 
 }  // namespace dither

@@ -31,6 +31,10 @@ class FlopCounter final : public ops::Backend {
   void copy(const Tensor& from, const Tensor& to) override { inner_->copy(from, to); }
   void synchronize() override { inner_->synchronize(); }
   ops::MemoryStats memory() const override { return inner_->memory(); }
+  void reset_peak_memory() override { inner_->reset_peak_memory(); }
+  std::optional<std::size_t> available_memory() const override {
+    return inner_->available_memory();
+  }
   std::unique_ptr<ops::PreparedLinear> prepare_linear(std::span<const ops::LinearShard> shards,
                                                       DType dtype) override {
     return inner_->prepare_linear(shards, dtype);
@@ -38,6 +42,9 @@ class FlopCounter final : public ops::Backend {
   std::unique_ptr<ops::PreparedConv2d> prepare_conv2d(const ops::Conv2dWeights& weights,
                                                       DType dtype) override {
     return inner_->prepare_conv2d(weights, dtype);
+  }
+  std::unique_ptr<ops::OffloadedWeights> offload(ops::Offload how) override {
+    return inner_->offload(how);
   }
 
   void linear(const Tensor& x, const ops::PreparedLinear& weights,

@@ -22,6 +22,9 @@ struct LoadOptions {
   WeightOptions weights = {};
   DeviceChoice device = DeviceChoice::kAuto;
   int threads = 0;  ///< CPU backend: 0 takes what the process may use
+  /// CUDA backend: as much of the device's memory as the process may use, its driver's share
+  /// included; absent: what is free.
+  std::optional<std::size_t> max_vram_bytes = {};
 };
 
 /// A pipeline with the backend it runs on, which outlives it.
@@ -30,15 +33,16 @@ struct LoadedPipeline {
   std::unique_ptr<Pipeline> pipeline;
 };
 
-/// The backend for a choice of device; kAuto takes CUDA when this build has it and it works, else
-/// the CPU. Throws kUnsupported or kDevice when CUDA was asked for and is not to be had.
-std::unique_ptr<ops::Backend> make_backend(DeviceChoice device, int threads = 0);
+/// The backend for the options' device, threads and memory; kAuto takes CUDA when this build has it
+/// and it works, else the CPU. Throws kUnsupported or kDevice when CUDA was asked for and is not to
+/// be had, kInvalidArgument for less memory than the driver itself takes.
+std::unique_ptr<ops::Backend> make_backend(const LoadOptions& options);
 
 /// Opens a model folder, checks all of its headers against the models' tensor tables and loads the
 /// weights. Throws kNotFound, kDataLoss or kUnsupported, naming file and tensor.
 LoadedPipeline load_pipeline(const LoadOptions& options);
 
-/// The same on a given backend; `device` and `threads` of the options are not looked at.
+/// The same on a given backend; the options for make_backend() are not looked at.
 LoadedPipeline load_pipeline(const LoadOptions& options, std::unique_ptr<ops::Backend> backend);
 
 }  // namespace dither

@@ -125,10 +125,10 @@ TEST_F(SpoiledModel, FingerprintChangesWithAConfig) {
 
 TEST(MakeBackend, CudaMustBeBuiltIn) {
   if (cuda_available()) GTEST_SKIP() << "this build has CUDA";
-  const Error error = error_of([] { make_backend(DeviceChoice::kCuda); });
+  const Error error = error_of([] { make_backend({.device = DeviceChoice::kCuda}); });
   EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
   EXPECT_THAT(error.what(), HasSubstr("without CUDA"));
-  EXPECT_EQ(make_backend(DeviceChoice::kAuto)->name(), "cpu");
+  EXPECT_EQ(make_backend({.device = DeviceChoice::kAuto})->name(), "cpu");
 }
 
 }  // namespace

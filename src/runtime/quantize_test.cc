@@ -37,9 +37,10 @@ TEST(QuantizeFp8, PicturesStayCloseAndWeightsShrink) {
     EXPECT_EQ(layer.input_scale, layer.input_amax / 448) << layer.name;
     EXPECT_EQ(layer.weight_scale, layer.weight_amax / 448) << layer.name;
   }
-  CompareOptions compare{.reference = {.model_path = kModel},
-                         .candidate = {.model_path = kModel,
-                                       .component_paths = {{"transformer", report.transformer}}}};
+  CompareOptions compare;
+  compare.reference.model_path = kModel;
+  compare.candidate.model_path = kModel;
+  compare.candidate.component_paths["transformer"] = report.transformer;
   compare.candidate.weights.strict_precision = true;
   for (const char* prompt : {"a dog", "a red apple"}) {
     compare.request.prompt = prompt;

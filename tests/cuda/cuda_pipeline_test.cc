@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/test_util.h"
 #include "golden/golden.h"
@@ -25,6 +28,17 @@ class CudaPipeline : public ::testing::Test {
     LoadOptions options{.model_path = demo_model(), .dtype = dtype};
     if (!transformer.empty()) options.component_paths["transformer"] = transformer;
     return load_pipeline(options, make_backend(backend));
+  }
+  /// The demo model's transformer in FP8, calibrated on the CPU.
+  static std::filesystem::path quantized_transformer(const std::filesystem::path& folder,
+                                                     std::vector<std::string> prompts, int steps) {
+    QuantizeOptions options;
+    options.load.model_path = demo_model();
+    options.load.device = DeviceChoice::kCpu;
+    options.output_dir = folder;
+    options.prompts = std::move(prompts);
+    options.num_inference_steps = steps;
+    return quantize_fp8(options, {}).transformer;
   }
   static GeneratedImage draw(const LoadedPipeline& loaded, const GenerateRequest& request) {
     return std::move(loaded.pipeline->generate(request, {}).images.at(0));
@@ -82,6 +96,57 @@ TEST_F(CudaPipeline, Fp8AttentionEndsNearby) {
   }
 }
 
+// Wherever the weights are, and through plain launches, capture and graph alike.
+TEST_F(CudaPipeline, OffloadChangesNoBit) {
+  const TempFolder folder;
+  const auto fp8 = quantized_transformer(folder.path(), {"a red apple"}, 2);
+  for (const auto& transformer : {std::filesystem::path(), fp8}) {
+    const GeneratedImage resident = draw(load("cuda", DType::kBF16, transformer), request_);
+    const std::vector<float> latents = to_floats(resident.trajectory.value().latents);
+    for (const OffloadOptions& offload :
+         {OffloadOptions{.dit_cpu_offload = true}, OffloadOptions{.dit_layerwise_offload = true},
+          OffloadOptions{.dit_layerwise_offload = true, .text_encoder_cpu_offload = true}}) {
+      LoadOptions options{.model_path = demo_model(), .dtype = DType::kBF16};
+      options.weights.offload = offload;
+      if (!transformer.empty()) options.component_paths["transformer"] = transformer;
+      const LoadedPipeline loaded = load_pipeline(options, make_backend("cuda"));
+      EXPECT_TRUE(loaded.pipeline->memory_plan().offloads());
+      for (int run = 0; run < 3; ++run) {
+        const GeneratedImage drawn = draw(loaded, request_);
+        ASSERT_EQ(to_floats(drawn.trajectory.value().latents), latents)
+            << summarize(loaded.pipeline->memory_plan()) << ", run " << run;
+        ASSERT_EQ(drawn.image, resident.image);
+      }
+    }
+  }
+}
+
+// Every limit either draws the same picture within it or says before loading what is missing.
+TEST_F(CudaPipeline, StaysWithinMaxVram) {
+  const GeneratedImage resident = draw(load("cuda", DType::kBF16), request_);
+  int drawn = 0;
+  int refused = 0;
+  for (const std::size_t mib : {2048U, 1200U, 1100U, 1060U, 1050U, 1040U, 1020U, 1000U, 900U}) {
+    LoadOptions options{.model_path = demo_model(), .dtype = DType::kBF16};
+    options.device = DeviceChoice::kCuda;
+    options.max_vram_bytes = mib << 20U;
+    try {
+      const LoadedPipeline loaded = load_pipeline(options);
+      EXPECT_EQ(draw(loaded, request_).image, resident.image) << mib;
+      EXPECT_EQ(draw(loaded, request_).image, resident.image) << mib;
+      EXPECT_LE(loaded.backend->memory().reserved_bytes, mib << 20U);
+      RecordProperty(std::to_string(mib), summarize(loaded.pipeline->memory_plan()));
+      ++drawn;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kResourceExhausted) << error.what();
+      RecordProperty(std::to_string(mib), error.what());
+      ++refused;
+    }
+  }
+  EXPECT_GT(drawn, 0);
+  EXPECT_GT(refused, 0);
+}
+
 TEST_F(CudaPipeline, TrueCfgRunsThroughTheGraph) {
   request_.negative_prompt = "blue";
   request_.true_cfg_scale = 2.0;
@@ -93,11 +158,7 @@ TEST_F(CudaPipeline, TrueCfgRunsThroughTheGraph) {
 
 TEST_F(CudaPipeline, Fp8EndsWhereTheCpusFp8Ends) {
   const TempFolder folder;
-  QuantizeOptions options{.load = {.model_path = demo_model(), .device = DeviceChoice::kCpu},
-                          .output_dir = folder.path(),
-                          .prompts = {"a red apple", "rocket"},
-                          .num_inference_steps = 4};
-  const auto transformer = quantize_fp8(options, {}).transformer;
+  const auto transformer = quantized_transformer(folder.path(), {"a red apple", "rocket"}, 4);
   const LoadedPipeline gpu = load("cuda", DType::kBF16, transformer);
   const LoadedPipeline cpu = load("cpu", DType::kBF16, transformer);
   for (const ComponentAttestation& component : gpu.pipeline->attestation()) {

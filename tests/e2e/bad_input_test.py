@@ -89,6 +89,10 @@ class Models(CommandTest):
         self.fail_with(2, "generate", "x", "--attention-precision", "schedule:middle=1",
                        says=["schedule:middle=1", "schedule:first=N,last=M"])
 
+    def test_sizes_of_memory(self):
+        for size in ("16", "GiB", "-1GiB", "1e3GiB", "16 GiB", "1000000GiB", ""):
+            self.fail_with(2, "generate", "x", "--max-vram=" + size, says=["--max-vram", size])
+
     def test_missing_parts(self):
         model = self.copy_model()
         for part in [TRANSFORMER, "vae/config.json", "tokenizer/tokenizer.json", "text_encoder_2",

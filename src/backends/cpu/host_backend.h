@@ -27,6 +27,7 @@ class HostBackend : public ops::Backend {
   void copy(const Tensor& from, const Tensor& to) override;
   void synchronize() override {}
   ops::MemoryStats memory() const override { return memory_.stats(); }
+  void reset_peak_memory() override { memory_.reset_peak(); }
 
  protected:
   int threads() const { return threads_; }

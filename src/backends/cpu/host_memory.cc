@@ -82,6 +82,11 @@ void HostMemory::trim() {
   }
 }
 
+void HostMemory::reset_peak() {
+  const std::scoped_lock lock(mutex_);
+  stats_.peak_bytes = stats_.allocated_bytes;
+}
+
 ops::MemoryStats HostMemory::stats() const {
   const std::scoped_lock lock(mutex_);
   return stats_;

@@ -32,6 +32,7 @@ class HostMemory {
   void trim();
 
   ops::MemoryStats stats() const;
+  void reset_peak();
 
  private:
   static constexpr std::size_t kClasses = 256;

@@ -23,6 +23,7 @@
 #include "backends/cuda/kernels/norm.h"
 #include "backends/cuda/kernels/norm_rope.h"
 #include "backends/cuda/linear.h"
+#include "backends/cuda/offload.h"
 #include "backends/cuda/recording.h"
 #include "backends/cuda/staging.h"
 
@@ -61,6 +62,8 @@ class Scratch {
 /// stream, no global state.
 class CudaBackend final : public ops::Backend {
  public:
+  explicit CudaBackend(std::optional<std::size_t> memory_limit) : memory_(memory_limit) {}
+
   std::string_view name() const override { return "cuda"; }
   std::string description() const override;
   ops::BackendTraits traits() const override {
@@ -89,10 +92,19 @@ class CudaBackend final : public ops::Backend {
   void copy(const Tensor& from, const Tensor& to) override;
   void synchronize() override { check(cudaStreamSynchronize(stream()), "wait for the device"); }
   ops::MemoryStats memory() const override { return memory_.stats(); }
+  void reset_peak_memory() override { memory_.reset_peak(); }
+  std::optional<std::size_t> available_memory() const override { return memory_.available(); }
 
   std::unique_ptr<ops::PreparedLinear> prepare_linear(std::span<const ops::LinearShard> shards,
                                                       DType dtype) override {
-    return linear_.prepare(shards, dtype);
+    auto prepared = linear_.prepare(shards, dtype);
+    if (prepared_ != nullptr) prepared_->push_back(prepared.get());
+    return prepared;
+  }
+  std::unique_ptr<ops::OffloadedWeights> offload(ops::Offload how) override {
+    return std::make_unique<PinnedWeights>(
+        how, *this, memory_, stream(),
+        [this](const std::function<void()>& prepare) { return collect(prepare); });
   }
   std::unique_ptr<ops::PreparedConv2d> prepare_conv2d(const ops::Conv2dWeights& weights,
                                                       DType dtype) override {
@@ -129,6 +141,8 @@ class CudaBackend final : public ops::Backend {
   void affine(const Tensor& x, float factor, float offset, const Tensor& y) override;
 
  private:
+  /// The linear layers that `prepare` prepares.
+  std::vector<ops::PreparedLinear*> collect(const std::function<void()>& prepare);
   /// A contiguous copy.
   Tensor packed(const Tensor& tensor);
   void scale_values(std::span<const ops::PackedQkv> streams, const ops::AttentionOperands& out);
@@ -136,6 +150,7 @@ class CudaBackend final : public ops::Backend {
 
   // In the order of destruction, reversed: what uses the memory and the stream goes first.
   DeviceMemory memory_;
+  std::vector<ops::PreparedLinear*>* prepared_ = nullptr;  ///< collect() is under way
   Stream stream_ = make_stream();
   Staging staging_;
   Scratch scratch_{memory_, *this};
@@ -168,6 +183,19 @@ Tensor CudaBackend::upload(const Tensor& host, DType dtype) {
   Tensor converted = Tensor::empty(host.shape(), dtype, *this);
   copy(stored, converted);
   return converted;
+}
+
+std::vector<ops::PreparedLinear*> CudaBackend::collect(const std::function<void()>& prepare) {
+  std::vector<ops::PreparedLinear*> prepared;
+  auto* const before = std::exchange(prepared_, &prepared);
+  try {
+    prepare();
+  } catch (...) {
+    prepared_ = before;
+    throw;
+  }
+  prepared_ = before;
+  return prepared;
 }
 
 Tensor CudaBackend::packed(const Tensor& tensor) {
@@ -440,12 +468,12 @@ bool cuda_available() noexcept {
   }
 }
 
-std::unique_ptr<ops::Backend> make_cuda_backend() {
+std::unique_ptr<ops::Backend> make_cuda_backend(std::optional<std::size_t> memory_limit) {
   if (const std::string obstacle = cuda::obstacle(); !obstacle.empty()) {
     throw Error(ErrorCode::kDevice,
                 fmt::format("device 'cuda': {}; --device cpu works everywhere", obstacle));
   }
-  return std::make_unique<cuda::CudaBackend>();
+  return std::make_unique<cuda::CudaBackend>(memory_limit);
 }
 
 }  // namespace dither

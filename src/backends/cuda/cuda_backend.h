@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <memory>
+#include <optional>
 
 #include "ops/backend.h"
 
@@ -12,10 +14,12 @@ namespace dither {
 /// Never throws: asking is how `--device auto` decides.
 bool cuda_available() noexcept;
 
-/// A backend on the current CUDA device. Throws kUnsupported in a build without CUDA; kDevice,
+/// A backend on the current CUDA device, whose tensors and weights take at most `memory_limit`
+/// bytes; absent: what the device has. Throws kUnsupported in a build without CUDA; kDevice,
 /// saying what is needed, when there is no device, its driver is too old or it is not of compute
 /// capability 9.0 (Hopper: the kernels are built for its FP8 units alone).
-std::unique_ptr<ops::Backend> make_cuda_backend();
+std::unique_ptr<ops::Backend> make_cuda_backend(
+    std::optional<std::size_t> memory_limit = std::nullopt);
 
 namespace cuda {
 

@@ -7,7 +7,7 @@ namespace dither {
 
 bool cuda_available() noexcept { return false; }
 
-std::unique_ptr<ops::Backend> make_cuda_backend() {
+std::unique_ptr<ops::Backend> make_cuda_backend(std::optional<std::size_t> /*memory_limit*/) {
   throw Error(ErrorCode::kUnsupported,
               "device 'cuda': this dither was built without CUDA; use --device cpu, or build with "
               "-DDITHER_CUDA=ON");

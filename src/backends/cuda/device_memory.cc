@@ -27,6 +27,10 @@ double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 /// Free blocks by size. Guarded by the DeviceMemory's mutex.
 class DeviceMemory::Pool {
  public:
+  explicit Pool(bool recording) : recording_(recording) {}
+
+  /// A recording's blocks are in use as long as it can be replayed, whoever holds a tensor.
+  bool recording() const { return recording_; }
   /// The smallest block that is large enough and wastes no more than an eighth; null if none is.
   std::pair<void*, std::size_t> take(std::size_t bytes) {
     const auto found = free_.lower_bound(bytes);
@@ -39,10 +43,12 @@ class DeviceMemory::Pool {
   std::multimap<std::size_t, void*>& free_blocks() { return free_; }
 
  private:
+  bool recording_;
   std::multimap<std::size_t, void*> free_;
 };
 
-DeviceMemory::DeviceMemory() : common_(std::make_shared<Pool>()), current_(common_) {}
+DeviceMemory::DeviceMemory(std::optional<std::size_t> limit_bytes)
+    : limit_bytes_(limit_bytes), common_(std::make_shared<Pool>(false)), current_(common_) {}
 
 DeviceMemory::~DeviceMemory() {
   for (const auto& [bytes, block] : common_->free_blocks()) {
@@ -55,8 +61,9 @@ DeviceMemory::~DeviceMemory() {
 
 std::shared_ptr<DeviceMemory::Pool> DeviceMemory::make_pool() {
   // The blocks of a recording that is no more serve everybody.
-  return {new Pool, [this](Pool* dying) {
+  return {new Pool(true), [this](Pool* dying) {
             const std::scoped_lock lock(mutex_);
+            for (const auto& [bytes, block] : dying->free_blocks()) stats_.allocated_bytes -= bytes;
             common_->free_blocks().merge(dying->free_blocks());
             delete dying;
           }};
@@ -67,18 +74,36 @@ std::shared_ptr<DeviceMemory::Pool> DeviceMemory::use(std::shared_ptr<Pool> pool
   return std::exchange(current_, pool ? std::move(pool) : common_);
 }
 
-void* DeviceMemory::from_driver(std::size_t bytes) {
-  void* block = nullptr;
-  if (cudaMalloc(&block, bytes) == cudaSuccess) return block;
-  cudaGetLastError();  // not sticky: clear it
-  for (const auto& [size, cached] : common_->free_blocks()) {
-    cudaFree(cached);  // waits for the work that may still use it
-    stats_.reserved_bytes -= size;
+void DeviceMemory::trim_locked() {
+  for (const auto& [bytes, block] : common_->free_blocks()) {
+    cudaFree(block);  // waits for the work that may still use it
+    stats_.reserved_bytes -= bytes;
   }
   common_->free_blocks().clear();
-  const cudaError_t status = cudaMalloc(&block, bytes);
-  if (status == cudaSuccess) return block;
-  cudaGetLastError();
+}
+
+void DeviceMemory::take_locked(std::size_t bytes, const std::function<bool()>& take) {
+  const auto attempt = [&] {
+    if (limit_bytes_ && stats_.reserved_bytes + bytes > *limit_bytes_) return false;
+    if (take()) return true;
+    cudaGetLastError();  // not sticky: clear it
+    return false;
+  };
+  bool taken = attempt();
+  if (!taken) {
+    trim_locked();
+    taken = attempt();
+  }
+  if (taken) {
+    stats_.reserved_bytes += bytes;
+    return;
+  }
+  if (limit_bytes_ && stats_.reserved_bytes + bytes > *limit_bytes_) {
+    throw Error(ErrorCode::kResourceExhausted,
+                fmt::format("cuda: out of memory: {:.1f} MiB more are needed, but {:.1f} of the "
+                            "{:.1f} MiB that may be used are taken",
+                            mib(bytes), mib(stats_.reserved_bytes), mib(*limit_bytes_)));
+  }
   std::size_t free = 0;
   std::size_t total = 0;
   cudaMemGetInfo(&free, &total);
@@ -88,18 +113,44 @@ void* DeviceMemory::from_driver(std::size_t bytes) {
                           mib(bytes), mib(free), mib(total), mib(stats_.allocated_bytes)));
 }
 
+void DeviceMemory::take(std::size_t bytes, const std::function<bool()>& take) {
+  const std::scoped_lock lock(mutex_);
+  take_locked(bytes, take);
+  add_live(bytes);
+}
+
+void DeviceMemory::add_live(std::size_t bytes) {
+  stats_.allocated_bytes += bytes;
+  stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.allocated_bytes);
+}
+
+void DeviceMemory::gave_back(std::size_t bytes) noexcept {
+  const std::scoped_lock lock(mutex_);
+  stats_.allocated_bytes -= bytes;
+  stats_.reserved_bytes -= bytes;
+}
+
+std::size_t DeviceMemory::available() const {
+  const std::scoped_lock lock(mutex_);
+  if (limit_bytes_) return *limit_bytes_ - std::min(*limit_bytes_, stats_.reserved_bytes);
+  std::size_t free = 0;
+  std::size_t total = 0;
+  cudaMemGetInfo(&free, &total);
+  return free;
+}
+
 std::shared_ptr<Storage> DeviceMemory::allocate(std::size_t bytes, Device* device) {
   const std::size_t wanted = rounded(bytes);
   std::unique_lock lock(mutex_);
   const std::shared_ptr<Pool> pool = current_;
   auto [block, size] = pool->take(wanted);
   if (block == nullptr) {
-    block = from_driver(wanted);
+    take_locked(wanted, [&] { return cudaMalloc(&block, wanted) == cudaSuccess; });
     size = wanted;
-    stats_.reserved_bytes += size;
+    add_live(size);
+  } else if (!pool->recording()) {
+    add_live(size);
   }
-  stats_.allocated_bytes += size;
-  stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.allocated_bytes);
   lock.unlock();
   std::shared_ptr<void> owner(block,
                               [this, pool, held = size](void* p) { give_back(*pool, p, held); });
@@ -108,17 +159,18 @@ std::shared_ptr<Storage> DeviceMemory::allocate(std::size_t bytes, Device* devic
 
 void DeviceMemory::give_back(Pool& pool, void* block, std::size_t bytes) noexcept {
   const std::scoped_lock lock(mutex_);
-  stats_.allocated_bytes -= bytes;
+  if (!pool.recording()) stats_.allocated_bytes -= bytes;
   pool.put(block, bytes);
 }
 
 void DeviceMemory::trim() {
   const std::scoped_lock lock(mutex_);
-  for (const auto& [bytes, block] : common_->free_blocks()) {
-    cudaFree(block);
-    stats_.reserved_bytes -= bytes;
-  }
-  common_->free_blocks().clear();
+  trim_locked();
+}
+
+void DeviceMemory::reset_peak() {
+  const std::scoped_lock lock(mutex_);
+  stats_.peak_bytes = stats_.allocated_bytes;
 }
 
 ops::MemoryStats DeviceMemory::stats() const {

@@ -3,8 +3,10 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "ops/backend.h"
 #include "tensor/tensor.h"
@@ -19,7 +21,8 @@ class DeviceMemory {
  public:
   class Pool;
 
-  DeviceMemory();
+  /// `limit_bytes`: as much as may be taken from the driver; absent: all that it has.
+  explicit DeviceMemory(std::optional<std::size_t> limit_bytes = std::nullopt);
   ~DeviceMemory();
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
@@ -35,12 +38,24 @@ class DeviceMemory {
   /// Gives cached blocks back to the driver. Waits for the device.
   void trim();
 
+  /// Memory that somebody else takes from the driver: `take` does, and returns false when there is
+  /// none; it may be called twice, cached blocks having been given back. Throws as allocate().
+  void take(std::size_t bytes, const std::function<bool()>& take);
+  /// And has given back.
+  void gave_back(std::size_t bytes) noexcept;
+
+  /// What can still be taken: of the limit, or of what the device has free.
+  std::size_t available() const;
   ops::MemoryStats stats() const;
+  void reset_peak();
 
  private:
-  void* from_driver(std::size_t bytes);
+  void add_live(std::size_t bytes);
+  void take_locked(std::size_t bytes, const std::function<bool()>& take);
+  void trim_locked();
   void give_back(Pool& pool, void* block, std::size_t bytes) noexcept;
 
+  std::optional<std::size_t> limit_bytes_;
   mutable std::mutex mutex_;
   std::shared_ptr<Pool> common_;
   std::shared_ptr<Pool> current_;

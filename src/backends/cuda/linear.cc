@@ -103,6 +103,21 @@ Tensor stacked_bias(std::span<const ops::LinearShard> shards, std::int64_t n, DT
 
 }  // namespace
 
+void visit_weights(ops::PreparedLinear& weights, const std::function<void(Tensor&)>& visit) {
+  auto* const layer = dynamic_cast<DeviceLinear*>(&weights);
+  if (layer == nullptr) {
+    throw Error(ErrorCode::kInvalidArgument, "weights to visit were prepared by another backend");
+  }
+  const auto visit_defined = [&](Tensor& tensor) {
+    if (tensor.defined()) visit(tensor);
+  };
+  visit_defined(layer->bias);
+  for (LinearPart& part : layer->parts) {
+    visit_defined(part.weight);
+    visit_defined(part.row_scales);
+  }
+}
+
 std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
     std::span<const ops::LinearShard> shards, DType dtype) {
   const ops::LinearGroup group = ops::group_shards(shards);

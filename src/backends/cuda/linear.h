@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -16,6 +17,10 @@ class Backend;
 namespace dither::cuda {
 
 struct DeviceLinear;
+
+/// Calls `visit` for every tensor of a layer that LinearKernels prepared; it may put another of the
+/// same contents in its place. Throws kInvalidArgument for a layer of another backend.
+void visit_weights(ops::PreparedLinear& weights, const std::function<void(Tensor&)>& visit);
 
 /// y = residual + gate * activation(q(x) W^T + b) on tensor cores. Three ways, named in the layer's
 /// LinearPrecision::kernel:

@@ -29,8 +29,7 @@ Tensor attend(const ops::AttentionOperands& qkv, const ops::Output& out = {}) {
 }  // namespace
 
 FluxStream::FluxStream(const nn::WeightScope& block, const Names& names)
-    : modulation_(block / names.modulation / "linear"),
-      to_qkv_(
+    : to_qkv_(
           {block / "attn" / names.to_q, block / "attn" / names.to_k, block / "attn" / names.to_v}),
       norm_q_((block / "attn" / names.norm_q).upload("weight")),
       norm_k_((block / "attn" / names.norm_k).upload("weight")),
@@ -54,16 +53,14 @@ Tensor FluxStream::finish(const Tensor& x, const Tensor& attended, const Modulat
 
 DoubleStreamBlock::DoubleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config)
     : heads_(config.num_attention_heads),
-      image_(scope, {.modulation = "norm1",
-                     .to_q = "to_q",
+      image_(scope, {.to_q = "to_q",
                      .to_k = "to_k",
                      .to_v = "to_v",
                      .norm_q = "norm_q",
                      .norm_k = "norm_k",
                      .to_out = "to_out.0",
                      .feed_forward = "ff"}),
-      text_(scope, {.modulation = "norm1_context",
-                    .to_q = "add_q_proj",
+      text_(scope, {.to_q = "add_q_proj",
                     .to_k = "add_k_proj",
                     .to_v = "add_v_proj",
                     .norm_q = "norm_added_q",
@@ -99,7 +96,6 @@ Streams DoubleStreamBlock::operator()(const Streams& x, const Streams& modulatio
 
 SingleStreamBlock::SingleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config)
     : heads_(config.num_attention_heads),
-      modulation_(scope / "norm.linear"),
       to_qkv_({scope / "attn.to_q", scope / "attn.to_k", scope / "attn.to_v"}),
       proj_mlp_(scope / "proj_mlp"),
       norm_q_((scope / "attn.norm_q").upload("weight")),

@@ -10,7 +10,8 @@
 
 namespace dither::models {
 
-/// AdaLN-Zero vectors of one layer (Peebles & Xie 2023), each [B, D].
+/// AdaLN-Zero vectors of one layer (Peebles & Xie 2023), each [B, D]. They depend on the step
+/// alone: the transformer makes those of all steps before the first.
 struct Modulation {
   Tensor shift;
   Tensor scale;
@@ -28,13 +29,9 @@ class FluxStream {
  public:
   /// The same layers have other names in each stream.
   struct Names {
-    std::string modulation, to_q, to_k, to_v, norm_q, norm_k, to_out, feed_forward;
+    std::string to_q, to_k, to_v, norm_q, norm_k, to_out, feed_forward;
   };
   FluxStream(const nn::WeightScope& block, const Names& names);
-
-  /// silu(temb) [N, B, D] of N steps -> [N, B, 6 D]: shift, scale, gate of the attention, then of
-  /// the feed-forward layer.
-  Tensor modulations(const Tensor& silu_temb) const { return modulation_(silu_temb); }
 
   /// Projections of (1 + scale) LN(x) + shift, written to `out` [B, L_s, 3 D], with the norms that
   /// belong to them.
@@ -45,7 +42,6 @@ class FluxStream {
                 const Modulation& feed_forward) const;
 
  private:
-  nn::Linear modulation_;
   nn::Linear to_qkv_;
   Tensor norm_q_;
   Tensor norm_k_;
@@ -60,12 +56,8 @@ class DoubleStreamBlock {
  public:
   DoubleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config);
 
-  /// silu(temb) [N, B, D] -> of each stream [N, B, 6 D].
-  Streams modulations(const Tensor& silu_temb) const {
-    return {image_.modulations(silu_temb), text_.modulations(silu_temb)};
-  }
-
-  /// `modulations`: one step's, each [B, 6 D].
+  /// `modulations`: one step's, each [B, 6 D]: shift, scale, gate of the attention, then of the
+  /// feed-forward layer.
   Streams operator()(const Streams& x, const Streams& modulations, const ops::Rope& rope,
                      ops::AttentionPrecision precision) const;
 
@@ -81,17 +73,13 @@ class SingleStreamBlock {
  public:
   SingleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config);
 
-  /// silu(temb) [N, B, D] -> [N, B, 3 D]: shift, scale, gate.
-  Tensor modulations(const Tensor& silu_temb) const { return modulation_(silu_temb); }
-
-  /// x [B, L, D], text before image; `modulation`: one step's [B, 3 D]. -> the rows of tokens from
-  /// `first` on, [B, L - first, D]: nothing reads the last block's text.
+  /// x [B, L, D], text before image; `modulation`: one step's [B, 3 D], shift, scale and gate.
+  /// -> the rows of tokens from `first` on, [B, L - first, D]: nothing reads the last block's text.
   Tensor operator()(const Tensor& x, const Tensor& modulation, const ops::Rope& rope,
                     ops::AttentionPrecision precision, std::int64_t first = 0) const;
 
  private:
   std::int64_t heads_;
-  nn::Linear modulation_;
   nn::Linear to_qkv_;
   nn::Linear proj_mlp_;
   Tensor norm_q_;

@@ -4,6 +4,7 @@
 
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "models/config_check.h"
 
@@ -17,36 +18,60 @@ const char* variant_of(std::int64_t in_channels) {
   return "a variant of FLUX.1 with more inputs than the noise";
 }
 
-void add_double_block(nn::TensorTable& table, const std::string& block, const Flux1Config& config) {
-  const std::int64_t width = config.width();
-  for (const char* name : {"norm1.linear", "norm1_context.linear"}) {
-    table.add_linear(block + name, 6 * width, width);
-  }
-  for (const char* name : {"to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj",
-                           "add_v_proj", "to_add_out"}) {
-    table.add_linear(block + "attn." + name, width, width);
-  }
-  for (const char* name : {"norm_q", "norm_k", "norm_added_q", "norm_added_k"}) {
-    table.add(block + "attn." + name + ".weight", {config.attention_head_dim});
-  }
-  for (const char* name : {"ff", "ff_context"}) {
-    table.add_linear(block + name + ".net.0.proj", config.mlp_width(), width);
-    table.add_linear(block + name + ".net.2", width, config.mlp_width());
-  }
-}
+/// Appends a model's tensors, each to the layer that it runs in.
+class Flux1Table {
+ public:
+  explicit Flux1Table(const Flux1Config& config) : config_(config) {}
 
-void add_single_block(nn::TensorTable& table, const std::string& block, const Flux1Config& config) {
-  const std::int64_t width = config.width();
-  table.add_linear(block + "norm.linear", 3 * width, width);
-  for (const char* name : {"to_q", "to_k", "to_v"}) {
-    table.add_linear(block + "attn." + name, width, width);
+  void add_modulation(const std::string& name, std::int64_t vectors) {
+    table_.in_layer(kFlux1Modulations, modulation_++);
+    table_.add_linear(name, vectors * config_.width(), config_.width());
+    table_.in_layer({});
   }
-  for (const char* name : {"norm_q", "norm_k"}) {
-    table.add(block + "attn." + name + ".weight", {config.attention_head_dim});
+
+  void add_double_block(const std::string& block) {
+    const std::int64_t width = config_.width();
+    for (const char* name : {"norm1.linear", "norm1_context.linear"}) {
+      add_modulation(block + name, 6);
+    }
+    table_.in_layer(kFlux1Blocks, block_++);
+    for (const char* name : {"to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj",
+                             "add_v_proj", "to_add_out"}) {
+      table_.add_linear(block + "attn." + name, width, width);
+    }
+    for (const char* name : {"norm_q", "norm_k", "norm_added_q", "norm_added_k"}) {
+      table_.add(block + "attn." + name + ".weight", {config_.attention_head_dim});
+    }
+    for (const char* name : {"ff", "ff_context"}) {
+      table_.add_linear(block + name + ".net.0.proj", config_.mlp_width(), width);
+      table_.add_linear(block + name + ".net.2", width, config_.mlp_width());
+    }
+    table_.in_layer({});
   }
-  table.add_linear(block + "proj_mlp", config.mlp_width(), width);
-  table.add_linear(block + "proj_out", width, width + config.mlp_width());
-}
+
+  void add_single_block(const std::string& block) {
+    const std::int64_t width = config_.width();
+    add_modulation(block + "norm.linear", 3);
+    table_.in_layer(kFlux1Blocks, block_++);
+    for (const char* name : {"to_q", "to_k", "to_v"}) {
+      table_.add_linear(block + "attn." + name, width, width);
+    }
+    for (const char* name : {"norm_q", "norm_k"}) {
+      table_.add(block + "attn." + name + ".weight", {config_.attention_head_dim});
+    }
+    table_.add_linear(block + "proj_mlp", config_.mlp_width(), width);
+    table_.add_linear(block + "proj_out", width, width + config_.mlp_width());
+    table_.in_layer({});
+  }
+
+  nn::TensorTable& table() { return table_; }
+
+ private:
+  const Flux1Config& config_;
+  nn::TensorTable table_;
+  std::int64_t modulation_ = 0;
+  std::int64_t block_ = 0;
+};
 
 }  // namespace
 
@@ -78,7 +103,8 @@ void Flux1Config::validate() const {
 
 nn::TensorTable flux1_table(const Flux1Config& config) {
   const std::int64_t width = config.width();
-  nn::TensorTable table;
+  Flux1Table flux1(config);
+  nn::TensorTable& table = flux1.table();
   table.add_linear("x_embedder", width, config.in_channels);
   table.add_linear("context_embedder", width, config.joint_attention_dim);
   const auto add_embedder = [&](const std::string& name, std::int64_t in) {
@@ -89,14 +115,14 @@ nn::TensorTable flux1_table(const Flux1Config& config) {
   if (config.guidance_embeds) add_embedder("guidance_embedder", kFlux1SinusoidDim);
   add_embedder("text_embedder", config.pooled_projection_dim);
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
-    add_double_block(table, fmt::format("transformer_blocks.{}.", i), config);
+    flux1.add_double_block(fmt::format("transformer_blocks.{}.", i));
   }
   for (std::int64_t i = 0; i < config.num_single_layers; ++i) {
-    add_single_block(table, fmt::format("single_transformer_blocks.{}.", i), config);
+    flux1.add_single_block(fmt::format("single_transformer_blocks.{}.", i));
   }
-  table.add_linear("norm_out.linear", 2 * width, width);
+  flux1.add_modulation("norm_out.linear", 2);
   table.add_linear("proj_out", config.in_channels, width);
-  return table;
+  return std::move(table);
 }
 
 }  // namespace dither::models

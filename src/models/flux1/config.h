@@ -24,6 +24,9 @@ struct Flux1Config {
 
   /// D, the width of both streams.
   std::int64_t width() const { return num_attention_heads * attention_head_dim; }
+  /// Layers that make shifts, scales and gates of the time: two in a double block, one in a single
+  /// block, one of the output.
+  std::int64_t modulation_count() const { return 2 * num_layers + num_single_layers + 1; }
   /// Width inside of the feed-forward layers.
   std::int64_t mlp_width() const { return 4 * width(); }
 
@@ -34,6 +37,11 @@ struct Flux1Config {
 
 /// Channels of the sinusoidal embeddings of timestep and guidance.
 inline constexpr std::int64_t kFlux1SinusoidDim = 256;
+
+/// Its layer sequences (nn/layer_sequence.h): what runs once a trajectory, and what runs in every
+/// step.
+inline constexpr const char* kFlux1Modulations = "modulations";
+inline constexpr const char* kFlux1Blocks = "blocks";
 
 /// Every tensor of the transformer, in diffusers' names.
 nn::TensorTable flux1_table(const Flux1Config& config);

@@ -46,14 +46,24 @@ Flux1Transformer::Flux1Transformer(const nn::WeightScope& scope, const Flux1Conf
       x_embedder_(scope / "x_embedder"),
       context_embedder_(scope / "context_embedder"),
       time_text_embed_(scope / "time_text_embed", config),
-      norm_out_(scope / "norm_out.linear"),
+      modulation_layers_(scope, kFlux1Modulations, config.modulation_count()),
+      blocks_(scope, kFlux1Blocks, config.num_layers + config.num_single_layers),
       proj_out_(scope / "proj_out") {
+  const auto add_modulation = [this](const nn::WeightScope& layer) {
+    modulation_layers_.add([&] { modulations_.emplace_back(layer); });
+  };
   for (int i = 0; i < config.num_layers; ++i) {
-    double_blocks_.emplace_back(scope / "transformer_blocks" / i, config);
+    const nn::WeightScope block = scope / "transformer_blocks" / i;
+    add_modulation(block / "norm1.linear");
+    add_modulation(block / "norm1_context.linear");
+    blocks_.add([&] { double_blocks_.emplace_back(block, config); });
   }
   for (int i = 0; i < config.num_single_layers; ++i) {
-    single_blocks_.emplace_back(scope / "single_transformer_blocks" / i, config);
+    const nn::WeightScope block = scope / "single_transformer_blocks" / i;
+    add_modulation(block / "norm.linear");
+    blocks_.add([&] { single_blocks_.emplace_back(block, config); });
   }
+  add_modulation(scope / "norm_out.linear");
 }
 
 Flux1Conditioning Flux1Transformer::prepare(const Flux1Inputs& inputs) const {
@@ -66,14 +76,10 @@ Flux1Conditioning Flux1Transformer::prepare(const Flux1Inputs& inputs) const {
   conditioning.context = context_embedder_(inputs.prompt_embeds);
   conditioning.rope = flux1_rope(config_, inputs.prompt_embeds.dim(1), inputs.grid, *backend_);
   std::vector<Tensor> modulations;
-  for (const DoubleStreamBlock& block : double_blocks_) {
-    const Streams streams = block.modulations(silu_temb);
-    modulations.insert(modulations.end(), {streams.image, streams.text});
+  nn::LayerSequence::Pass pass(modulation_layers_);
+  for (const nn::Linear& modulation : modulations_) {
+    modulations.push_back(pass.run([&] { return modulation(silu_temb); }));
   }
-  for (const SingleStreamBlock& block : single_blocks_) {
-    modulations.push_back(block.modulations(silu_temb));
-  }
-  modulations.push_back(norm_out_(silu_temb));
   conditioning.modulations = ops::concat(modulations, -1);
   return conditioning;
 }
@@ -88,15 +94,19 @@ Tensor Flux1Transformer::velocity(const Tensor& latents, const Flux1Conditioning
   const std::int64_t width = config_.width();
   Columns columns(modulations);
   Streams x{.image = x_embedder_(latents), .text = conditioning.context};
+  nn::LayerSequence::Pass pass(blocks_);
   for (const DoubleStreamBlock& block : double_blocks_) {
     const Tensor image = columns.next(6 * width);
     const Tensor text = columns.next(6 * width);
-    x = block(x, {.image = image, .text = text}, conditioning.rope, precision);
+    x = pass.run(
+        [&] { return block(x, {.image = image, .text = text}, conditioning.rope, precision); });
   }
   Tensor z = ops::concat({x.text, x.image}, 1);
   for (const SingleStreamBlock& block : single_blocks_) {
     const bool last = &block == &single_blocks_.back();  // of which only the image is read
-    z = block(z, columns.next(3 * width), conditioning.rope, precision, last ? x.text.dim(1) : 0);
+    const std::int64_t first = last ? x.text.dim(1) : 0;
+    z = pass.run(
+        [&] { return block(z, columns.next(3 * width), conditioning.rope, precision, first); });
   }
   const Tensor scale = columns.next(width);  // unlike in the blocks, before the shift
   const Tensor shift = columns.next(width);

@@ -9,6 +9,7 @@
 #include "models/flux1/config.h"
 #include "models/flux1/rope.h"
 #include "models/flux1/time_text_embed.h"
+#include "nn/layer_sequence.h"
 #include "nn/layers.h"
 
 namespace dither::models {
@@ -63,9 +64,11 @@ class Flux1Transformer {
   nn::Linear x_embedder_;
   nn::Linear context_embedder_;
   TimeTextEmbed time_text_embed_;
+  nn::LayerSequence modulation_layers_;
+  std::vector<nn::Linear> modulations_;  ///< in the order of Flux1Conditioning::modulations
+  nn::LayerSequence blocks_;             ///< the double, then the single ones
   std::vector<DoubleStreamBlock> double_blocks_;
   std::vector<SingleStreamBlock> single_blocks_;
-  nn::Linear norm_out_;
   nn::Linear proj_out_;
 };
 

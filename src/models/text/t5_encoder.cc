@@ -52,6 +52,7 @@ nn::TensorTable t5_encoder_table(const T5Config& config, const TensorSource& sou
             {config.relative_attention_num_buckets, config.num_heads});
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
     const std::string block = fmt::format("encoder.block.{}.layer.", i);
+    table.in_layer(kT5Blocks, i);
     table.add(block + "0.layer_norm.weight", {width});
     for (const char* projection : {"q", "k", "v"}) {
       table.add_linear(block + "0.SelfAttention." + projection, inner, width, false);
@@ -62,6 +63,7 @@ nn::TensorTable t5_encoder_table(const T5Config& config, const TensorSource& sou
     table.add_linear(block + "1.DenseReluDense.wi_1", config.d_ff, width, false);
     table.add_linear(block + "1.DenseReluDense.wo", width, config.d_ff, false);
   }
+  table.in_layer({});
   table.add("encoder.final_layer_norm.weight", {width});
   return table;
 }
@@ -93,15 +95,19 @@ T5Encoder::T5Encoder(const nn::WeightScope& scope, const T5Config& config)
           (scope / "encoder.block.0.layer.0.SelfAttention.relative_attention_bias")
               .upload("weight"),
           config.relative_attention_max_distance, scope.backend()),
+      layers_(scope, kT5Blocks, config.num_layers),
       final_layer_norm_(scope / "encoder" / "final_layer_norm", epsilon(config)) {
   const nn::WeightScope blocks = scope / "encoder" / "block";
-  for (int i = 0; i < config.num_layers; ++i) blocks_.emplace_back(blocks / i, config);
+  for (int i = 0; i < config.num_layers; ++i) {
+    layers_.add([&] { blocks_.emplace_back(blocks / i, config); });
+  }
 }
 
 Tensor T5Encoder::operator()(const Tensor& ids) const {
   Tensor x = embed_tokens_(upload_token_ids(ids, config_.vocab_size, "T5 encoder", *backend_));
   const Tensor& bias = relative_attention_bias_(ids.dim(1));
-  for (const T5Block& block : blocks_) x = block(x, bias);
+  nn::LayerSequence::Pass pass(layers_);
+  for (const T5Block& block : blocks_) x = pass.run([&] { return block(x, bias); });
   return final_layer_norm_(x);
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "models/text/relative_position_bias.h"
+#include "nn/layer_sequence.h"
 #include "nn/layers.h"
 #include "nn/tensor_table.h"
 #include "nn/weight_scope.h"
@@ -27,6 +28,9 @@ struct T5Config {
   /// Throws kDataLoss (impossible values) and kUnsupported, naming the key.
   void validate() const;
 };
+
+/// The encoder's layer sequence (nn/layer_sequence.h).
+inline constexpr const char* kT5Blocks = "blocks";
 
 /// Every tensor of the encoder. The token embedding is "shared.weight", or
 /// "encoder.embed_tokens.weight" where this checkpoint has only that; a second copy is ignored.
@@ -68,6 +72,7 @@ class T5Encoder {
   ops::Backend* backend_;
   nn::Embedding embed_tokens_;
   RelativePositionBias relative_attention_bias_;  ///< block 0's, shared by all blocks
+  nn::LayerSequence layers_;
   std::vector<T5Block> blocks_;
   nn::RmsNorm final_layer_norm_;
 };

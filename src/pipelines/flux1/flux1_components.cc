@@ -98,6 +98,32 @@ std::string fingerprint(const ModelFolder& folder, const Flux1Checkpoints& check
   return print.hex();
 }
 
+/// Where the weights of all components go on this backend.
+MemoryPlan plan_flux1_memory(const Flux1Configs& configs, const Flux1Checkpoints& checkpoints,
+                             const GenerationDefaults& defaults, DType dtype,
+                             const ops::Backend& backend, const OffloadOptions& options) {
+  const auto bytes = [&](const char* name, const nn::TensorTable& table,
+                         const quant::WeightSource& source) {
+    return component_bytes(name, table, source, dtype);
+  };
+  const auto& [text_encoder, text_encoder_2, transformer, vae] = checkpoints;
+  return plan_memory(
+      {{.bytes = bytes("text_encoder", models::clip_text_table(configs.text_encoder, *text_encoder),
+                       *text_encoder),
+        .stage = Stage::kTextEncoding},
+       {.bytes = bytes("text_encoder_2",
+                       models::t5_encoder_table(configs.text_encoder_2, *text_encoder_2),
+                       *text_encoder_2),
+        .stage = Stage::kTextEncoding},
+       {.bytes = bytes("transformer", models::flux1_table(configs.transformer), *transformer),
+        .stage = Stage::kDenoising,
+        .denoiser = true,
+        .every_step = models::kFlux1Blocks},
+       {.bytes = bytes("vae", models::autoencoder_kl_table(configs.vae, *vae), *vae),
+        .stage = Stage::kDecoding}},
+      flux1_activation_bytes(configs, defaults, dtype), backend.available_memory(), options);
+}
+
 /// Weights of the shapes that the configs give, in the spelling that the libraries write today.
 Flux1Checkpoints make_flux1_dummies(const ModelFolder& folder, const Flux1Configs& configs,
                                     DummyQuantization quantization) {
@@ -149,6 +175,33 @@ Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Co
   return checkpoints;
 }
 
+ActivationBytes flux1_activation_bytes(const Flux1Configs& configs,
+                                       const GenerationDefaults& defaults, DType dtype) {
+  constexpr int kDefaultExtent = 1024;
+  constexpr int kDefaultTokens = 512;
+  constexpr std::size_t kLibraries = std::size_t{160} << 20U;  // their scratch memory
+  const std::size_t element = dtype_bits(dtype) / 8;
+  const auto pixels = static_cast<std::size_t>(defaults.width.value_or(kDefaultExtent)) *
+                      static_cast<std::size_t>(defaults.height.value_or(kDefaultExtent));
+  const auto patch = static_cast<std::size_t>(2 * configs.vae.vae_scale_factor());
+  const auto text = static_cast<std::size_t>(defaults.max_sequence_length.value_or(kDefaultTokens));
+  const std::size_t tokens = pixels / (patch * patch) + text;
+  const auto width = static_cast<std::size_t>(configs.transformer.width());
+  const models::T5Config& t5 = configs.text_encoder_2;
+  const auto heads = static_cast<std::size_t>(t5.num_heads);
+  return {
+      // T5's position bias in float32 and the hidden layer of its feed-forward layers.
+      .text_encoding = kLibraries + 2 * heads * text * text * sizeof(float) +
+                       6 * text * static_cast<std::size_t>(t5.d_ff) * element,
+      // A block's rows, once as it runs and once as it is recorded.
+      .denoising = kLibraries + 2 * 16 * tokens * width * element,
+      // The decoder's widest images at full size.
+      .decoding = kLibraries + 6 * pixels *
+                                   static_cast<std::size_t>(configs.vae.block_out_channels.at(1)) *
+                                   element,
+  };
+}
+
 DType native_dtype(const TensorSource& transformer) {
   const TensorInfo* info = transformer.find("x_embedder.weight");
   return info != nullptr && info->dtype == DType::kBF16 ? DType::kBF16 : DType::kF32;
@@ -160,9 +213,21 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
   const Flux1Configs configs = load_flux1_configs(folder);
   const Flux1Checkpoints checkpoints = open_flux1_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype, *checkpoints.transformer);
+  MemoryPlan plan =
+      plan_flux1_memory(configs, checkpoints, folder.defaults(), dtype, backend, options.offload);
   std::map<std::string, std::vector<ops::LinearPrecision>> precision;
   const auto root = [&](const char* name, const quant::WeightSource& source) {
-    return nn::WeightScope(source, backend, dtype, &precision[name]);
+    return nn::WeightScope(source, backend, dtype, &precision[name], plan.of(name).streamed);
+  };
+  std::unique_ptr<ops::OffloadedWeights> whole;
+  if (plan.of("transformer").whole) whole = backend.offload(ops::Offload::kWhole);
+  const auto load_transformer = [&] {
+    std::optional<models::Flux1Transformer> transformer;
+    const auto load = [&] {
+      transformer.emplace(root("transformer", *checkpoints.transformer), configs.transformer);
+    };
+    whole ? whole->add(load) : load();
+    return std::move(*transformer);
   };
   Flux1Components components{
       .configs = configs,
@@ -178,9 +243,11 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
       .text_encoder = {root("text_encoder", *checkpoints.text_encoder), configs.text_encoder},
       .text_encoder_2 = {root("text_encoder_2", *checkpoints.text_encoder_2),
                          configs.text_encoder_2},
-      .transformer = {root("transformer", *checkpoints.transformer), configs.transformer},
+      .transformer = load_transformer(),
+      .whole_transformer = std::move(whole),
       .vae = {root("vae", *checkpoints.vae), configs.vae},
       .attestation = {},
+      .memory_plan = std::move(plan),
   };
   const auto prove = [&](const char* name, const quant::WeightSource& source) {
     components.attestation.push_back(

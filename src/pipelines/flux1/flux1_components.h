@@ -13,6 +13,7 @@
 #include "ops/backend.h"
 #include "pipelines/attestation.h"
 #include "pipelines/flux1/flux1_configs.h"
+#include "pipelines/memory_plan.h"
 #include "pipelines/pipeline.h"
 #include "quant/weight_source.h"
 #include "tensor/tensor_source.h"
@@ -48,15 +49,25 @@ struct Flux1Components {
   models::ClipTextEncoder text_encoder;
   models::T5Encoder text_encoder_2;
   models::Flux1Transformer transformer;
+  /// The transformer's, where they come for the denoising alone; null: there all the time, or
+  /// layer by layer.
+  std::unique_ptr<ops::OffloadedWeights> whole_transformer;
   models::AutoencoderKlDecoder vae;
   std::vector<ComponentAttestation> attestation;  ///< of the components with linear layers
+  MemoryPlan memory_plan;
 };
 
-/// Headers first, then tokenizers, then weights. `dtype`: kF32 or kBF16; absent: native_dtype().
-/// With LoadFormat::kDummy, make_byte_tokenizer() stands in for tokenizers whose folder is missing.
-/// Throws as open_flux1_checkpoints(), load_flux1_configs() and load_tokenizer() do, kUnsupported
-/// for another dtype and, with strict_precision, for fallbacks that nobody declares, kDataLoss when
-/// a tokenizer makes ids that its encoder has no row for.
+/// What a picture of the model's default size (1024 x 1024 where it names none) takes on the device
+/// beside the weights. Shares of the widest tensors, fitted to measured peaks.
+ActivationBytes flux1_activation_bytes(const Flux1Configs& configs,
+                                       const GenerationDefaults& defaults, DType dtype);
+
+/// Headers first, then the plan of the device's memory, then tokenizers, then weights. `dtype`:
+/// kF32 or kBF16; absent: native_dtype(). With LoadFormat::kDummy, make_byte_tokenizer() stands in
+/// for tokenizers whose folder is missing. Throws as open_flux1_checkpoints(), load_flux1_configs()
+/// and load_tokenizer() do, kUnsupported for another dtype and, with strict_precision, for
+/// fallbacks that nobody declares, kDataLoss when a tokenizer makes ids that its encoder has no row
+/// for.
 Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& backend,
                                       std::optional<DType> dtype,
                                       const WeightOptions& options = {});

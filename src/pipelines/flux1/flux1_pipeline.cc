@@ -11,6 +11,7 @@
 #include "pipelines/decoded_image.h"
 #include "pipelines/initial_noise.h"
 #include "pipelines/trajectory_recorder.h"
+#include "pipelines/visiting_weights.h"
 
 namespace dither {
 namespace {
@@ -67,6 +68,7 @@ struct Flux1Pipeline::Run {
   const GenerateRequest& request;
   const ProgressCallback& progress;
   StageClock clock;
+  VisitingWeights transformer;
   GenerateResult result = {};
   models::TokenGrid grid = {};
   Prompts prompts = {};
@@ -77,7 +79,10 @@ struct Flux1Pipeline::Run {
 GenerateResult Flux1Pipeline::generate(const GenerateRequest& request,
                                        const ProgressCallback& progress) {
   const Clock::time_point begin = Clock::now();
-  Run run{.request = request, .progress = progress, .clock = StageClock(backend_)};
+  Run run{.request = request,
+          .progress = progress,
+          .clock = StageClock(backend_),
+          .transformer = VisitingWeights(components_.whole_transformer.get())};
   GenerateResult& result = run.result;
   result.memory_before = process_memory();
 
@@ -93,6 +98,7 @@ GenerateResult Flux1Pipeline::generate(const GenerateRequest& request,
                                            result.request.num_inference_steps, run.grid.tokens());
   });
   run.guidance = run.clock.measure(Stage::kDenoising, [&] {
+    run.transformer.come();
     return prepare_guidance(result.request, run.prompts, run.schedule);
   });
   for (int i = 0; i < request.num_outputs_per_prompt; ++i) result.images.push_back(draw(run, i));
@@ -129,8 +135,12 @@ GeneratedImage Flux1Pipeline::draw(Run& run, int index) {
                   fmt::format("stopped after step {} of {}", done.step, done.steps));
     }
   };
-  const Tensor latents = run.clock.measure(
-      Stage::kDenoising, [&] { return denoise(noise, run.guidance, run.schedule, on_step); });
+  const Tensor latents = run.clock.measure(Stage::kDenoising, [&] {
+    run.transformer.come();
+    Tensor last = denoise(noise, run.guidance, run.schedule, on_step);
+    run.transformer.leave();
+    return last;
+  });
   drawn.image = run.clock.measure(Stage::kDecoding, [&] { return decode(latents, run.grid); });
   if (recorder) drawn.trajectory = recorder->take();
   return drawn;

@@ -31,6 +31,7 @@ class Flux1Pipeline final : public Pipeline {
   std::span<const ComponentAttestation> attestation() const override {
     return components_.attestation;
   }
+  const MemoryPlan& memory_plan() const override { return components_.memory_plan; }
   ResolvedRequest resolve(const GenerateRequest& request) const override;
   GenerateResult generate(const GenerateRequest& request,
                           const ProgressCallback& progress) override;

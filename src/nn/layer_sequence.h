@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "nn/weight_scope.h"
+#include "ops/backend.h"
+
+namespace dither::nn {
+
+/// True when layer `layer` of `count` is one of the `streamed` ones: the last of every count /
+/// streamed, so that each is fetched while resident ones compute.
+bool layer_streams(std::int64_t layer, std::int64_t streamed, std::int64_t count);
+
+/// Layers of a model in the order in which they run, each with its weights on the device or, as the
+/// scope's StreamedLayers say, waiting in host memory for its turn. What they compute is the same.
+class LayerSequence {
+ public:
+  /// `name`: in the scope's StreamedLayers; `count`: layers that will be added.
+  LayerSequence(const WeightScope& scope, std::string_view name, std::int64_t count);
+
+  /// Calls `prepare`, which makes the next layer.
+  void add(const std::function<void()>& prepare);
+
+  /// One run through all layers.
+  class Pass {
+   public:
+    explicit Pass(const LayerSequence& sequence);
+    ~Pass();
+    Pass(const Pass&) = delete;
+    Pass& operator=(const Pass&) = delete;
+
+    /// The result of `work`, which uses the weights of the next layer.
+    template <typename Work>
+    auto run(const Work& work) {
+      next();
+      return work();
+    }
+
+   private:
+    void next();
+
+    const LayerSequence& sequence_;
+    std::size_t done_ = 0;
+  };
+
+ private:
+  std::unique_ptr<ops::OffloadedWeights> streamed_;  ///< null: all are resident
+  std::int64_t count_;
+  std::int64_t streamed_count_ = 0;
+  std::vector<bool> streams_;  ///< by layer
+};
+
+}  // namespace dither::nn

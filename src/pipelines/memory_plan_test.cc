@@ -1,0 +1,139 @@
+#include "pipelines/memory_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/test_util.h"
+#include "pipelines/flux1/flux1_components.h"
+
+namespace dither {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Pair;
+using ::testing::TestParamInfo;
+using ::testing::Values;
+
+constexpr std::size_t kMiB = std::size_t{1} << 20;
+
+/// A text encoder of 10 MiB in 4 layers and 2 beside them, a transformer with 8 MiB of modulations
+/// in 4 layers and 20 in 10 blocks, a decoder of 1 MiB; 3 MiB to compute in the transformer.
+MemoryPlan plan(std::optional<std::size_t> available_mib, const OffloadOptions& options = {}) {
+  const auto layers = [](std::size_t count) { return std::vector<std::size_t>(count, 2 * kMiB); };
+  const std::vector<PlannedComponent> components = {
+      {.bytes = {"text_encoder", 2 * kMiB, {{"blocks", layers(4)}}}, .stage = Stage::kTextEncoding},
+      {.bytes = {"transformer", kMiB, {{"modulations", layers(4)}, {"blocks", layers(10)}}},
+       .stage = Stage::kDenoising,
+       .denoiser = true,
+       .every_step = "blocks"},
+      {.bytes = {"vae", kMiB, {}}, .stage = Stage::kDecoding}};
+  const ActivationBytes activations{
+      .text_encoding = kMiB, .denoising = 3 * kMiB, .decoding = 2 * kMiB};
+  std::optional<std::size_t> available;
+  if (available_mib) available = *available_mib * kMiB;
+  return plan_memory(components, activations, available, options);
+}
+
+struct PlanCase {
+  const char* name;
+  std::optional<std::size_t> available_mib;
+  OffloadOptions options;
+  const char* summary;
+  std::size_t peak_mib;
+};
+
+void PrintTo(const PlanCase& test, std::ostream* out) { *out << test.name; }
+
+class Plans : public ::testing::TestWithParam<PlanCase> {};
+
+TEST_P(Plans, PlacesWeights) {
+  const MemoryPlan made = plan(GetParam().available_mib, GetParam().options);
+  EXPECT_EQ(summarize(made), GetParam().summary);
+  EXPECT_EQ(made.peak_bytes, GetParam().peak_mib * kMiB);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, Plans,
+    Values(
+        // 10 + 29 + 1, and 3 to compute.
+        PlanCase{"Host", std::nullopt, {.dit_layerwise_offload = true}, "resident", 43},
+        PlanCase{"Fits", 43, {}, "resident", 43},
+        // The text encoder's 8 MiB of layers need room for two.
+        PlanCase{"TextStreams", 42, {}, "4 blocks of text_encoder streamed", 39},
+        PlanCase{"ModulationsToo",
+                 38,
+                 {},
+                 "4 blocks of text_encoder streamed; 4 modulations of transformer streamed",
+                 35},
+        // One or two blocks that stream free nothing, since two have room.
+        PlanCase{
+            "SomeBlocks",
+            34,
+            {},
+            "4 blocks of text_encoder streamed; 3 blocks, 4 modulations of transformer streamed",
+            33},
+        PlanCase{"AllBlocks",
+                 19,
+                 {},
+                 "4 blocks of text_encoder streamed; 10 blocks, 4 modulations of transformer "
+                 "streamed",
+                 19},
+        PlanCase{"Layerwise",
+                 100,
+                 {.dit_layerwise_offload = true},
+                 "10 blocks, 4 modulations of transformer streamed",
+                 23},
+        // Without the transformer the text encoder needs 12 in its stage.
+        PlanCase{"Whole", 100, {.dit_cpu_offload = true}, "transformer offloaded", 43},
+        PlanCase{"TextEncoder",
+                 100,
+                 {.text_encoder_cpu_offload = true},
+                 "4 blocks of text_encoder streamed",
+                 39}),
+    [](const TestParamInfo<PlanCase>& test) { return test.param.name; });
+
+TEST(MemoryPlan, SaysWhatIsMissing) {
+  const Error error = error_of([] { plan(15); });
+  EXPECT_EQ(error.code(), ErrorCode::kResourceExhausted);
+  EXPECT_THAT(error.what(), AllOf(HasSubstr("19 MiB are needed"), HasSubstr("15 MiB are available"),
+                                  HasSubstr("4 MiB are missing")));
+}
+
+TEST(MemoryPlan, RefusesBothWaysAtOnce) {
+  const Error error =
+      error_of([] { plan(100, {.dit_cpu_offload = true, .dit_layerwise_offload = true}); });
+  EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+}
+
+TEST(MemoryPlan, TellsPeopleOnlyWhatIsUnusual) {
+  EXPECT_THAT(to_string(plan(100)), IsEmpty());
+  EXPECT_THAT(to_string(plan(19)),
+              AllOf(HasSubstr("0.0 GiB available"), HasSubstr("10 blocks, 4 modulations")));
+}
+
+// FLUX.1-dev: 57 blocks, 77 layers of modulations, and published numbers of parameters.
+TEST(ComponentBytes, OfFlux1) {
+  const auto folder =
+      ModelFolder::open(std::filesystem::path(DITHER_SOURCE_DIR) / "models/configs/flux1-dev");
+  const Flux1Configs configs = load_flux1_configs(folder);
+  const nn::TensorTable table = models::flux1_table(configs.transformer);
+  for (const auto quantization : {DummyQuantization::kNone, DummyQuantization::kFp8Full}) {
+    const auto checkpoints = open_flux1_checkpoints(
+        folder, configs, {.format = LoadFormat::kDummy, .dummy_quantization = quantization});
+    const ComponentBytes bytes =
+        component_bytes("transformer", table, *checkpoints.transformer, DType::kBF16);
+    ASSERT_EQ(bytes.sequences.size(), 2U);
+    EXPECT_EQ(bytes.sequences[0].layers.size(), 77U);
+    EXPECT_EQ(bytes.sequences[1].layers.size(), 57U);
+    const auto total =
+        static_cast<double>(bytes.fixed + bytes.sequences[0].total() + bytes.sequences[1].total());
+    const double per_parameter = quantization == DummyQuantization::kNone ? 2 : 1;
+    EXPECT_NEAR(total / (per_parameter * 11'901'408'320), 1, 0.01);
+  }
+}
+
+}  // namespace
+}  // namespace dither
