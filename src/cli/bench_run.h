@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,7 @@ struct BenchResult {
   std::uint64_t peak_resident_bytes = 0;
   std::uint64_t peak_device_bytes = 0;     ///< of an accelerator's own memory, in live tensors
   std::vector<ops::KernelRecord> kernels;  ///< of the traced request; empty on the CPU
+  std::map<std::string, std::int64_t> region_flops;  ///< of the same: FlopCounter::region_flops()
 };
 
 struct BenchRuns {

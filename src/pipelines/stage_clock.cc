@@ -2,13 +2,18 @@
 
 namespace dither {
 
-std::vector<StageTime> StageClock::times() const {
-  constexpr std::array<const char*, kStages> kNames = {
+const char* stage_name(Stage stage) {
+  constexpr std::array kNames = {
       "InputValidationStage",   "TextEncodingStage", "TimestepPreparationStage",
       "LatentPreparationStage", "DenoisingStage",    "DecodingStage",
   };
+  return kNames.at(static_cast<std::size_t>(stage));
+}
+
+std::vector<StageTime> StageClock::times() const {
   std::vector<StageTime> times;
-  for (std::size_t i = 0; i < kStages; ++i) times.push_back({kNames[i], durations_ms_[i]});
+  for (std::size_t i = 0; i < kStages; ++i)
+    times.push_back({stage_name(static_cast<Stage>(i)), durations_ms_[i]});
   return times;
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ops/backend.h"
+#include "ops/region.h"
 #include "pipelines/pipeline.h"
 
 namespace dither {
@@ -26,7 +27,11 @@ enum class Stage : std::uint8_t {
   kDecoding,
 };
 
-/// Adds up how long each stage takes; the device's work counts, not only its submission.
+/// SGLang's name of a stage: "DenoisingStage".
+const char* stage_name(Stage stage);
+
+/// Adds up how long each stage takes; the device's work counts, not only its submission. To the
+/// backend a stage is a region.
 class StageClock {
  public:
   explicit StageClock(ops::Backend& backend) : backend_(&backend) {}
@@ -34,6 +39,7 @@ class StageClock {
   /// work()'s result. Several calls for one stage, one per picture say, add up.
   template <typename Work>
   auto measure(Stage stage, const Work& work) {
+    const ops::Region region(*backend_, stage_name(stage));
     const Clock::time_point begin = Clock::now();
     auto result = work();
     backend_->synchronize();
@@ -41,7 +47,7 @@ class StageClock {
     return result;
   }
 
-  /// All stages, under SGLang's names ("DenoisingStage").
+  /// All stages.
   std::vector<StageTime> times() const;
 
  private:

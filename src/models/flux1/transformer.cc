@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "ops/region.h"
 
 namespace dither::models {
 namespace {
@@ -88,15 +89,18 @@ Tensor Flux1Transformer::velocity(const Tensor& latents, const Flux1Conditioning
   const std::int64_t width = config_.width();
   Columns columns(modulations);
   Streams x{.image = x_embedder_(latents), .text = conditioning.context};
-  for (const DoubleStreamBlock& block : double_blocks_) {
+  for (std::size_t i = 0; i < double_blocks_.size(); ++i) {
+    const ops::Region region(*backend_, fmt::format("transformer_blocks.{}", i));
     const Tensor image = columns.next(6 * width);
     const Tensor text = columns.next(6 * width);
-    x = block(x, {.image = image, .text = text}, conditioning.rope, precision);
+    x = double_blocks_[i](x, {.image = image, .text = text}, conditioning.rope, precision);
   }
   Tensor z = ops::concat({x.text, x.image}, 1);
-  for (const SingleStreamBlock& block : single_blocks_) {
-    const bool last = &block == &single_blocks_.back();  // of which only the image is read
-    z = block(z, columns.next(3 * width), conditioning.rope, precision, last ? x.text.dim(1) : 0);
+  for (std::size_t i = 0; i < single_blocks_.size(); ++i) {
+    const ops::Region region(*backend_, fmt::format("single_transformer_blocks.{}", i));
+    const bool last = i + 1 == single_blocks_.size();  // of which only the image is read
+    z = single_blocks_[i](z, columns.next(3 * width), conditioning.rope, precision,
+                          last ? x.text.dim(1) : 0);
   }
   const Tensor scale = columns.next(width);  // unlike in the blocks, before the shift
   const Tensor shift = columns.next(width);
