@@ -58,8 +58,9 @@ fuzz: ## each fuzz target for FUZZ_SECONDS
 install: build ## install under PREFIX
 	cmake --install build/release --prefix $(PREFIX)
 
-dist: build ## a tarball of the command that runs on any x86-64 Linux of this age: dist/
-	@tools/dist.sh
+# With the CUDA backend: make dist CUDA=1; tools/dist.sh has options for smaller ones.
+dist: deps ## a tarball of the command for any x86-64 Linux of this age: dist/ (CUDA=1: for GPUs)
+	@JOBS=$(JOBS) tools/dist.sh $(if $(CUDA),--cuda)
 
 clean: ## remove build/
 	rm -rf build

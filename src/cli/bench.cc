@@ -68,14 +68,20 @@ void bench(const BenchOptions& options) {
   fmt::print("{}", bench_table(results, saved));
   if (options.json) write_file(*options.json, bench_json(results));
   if (!options.profile) return;
-  const auto& kernels = results.back().kernels;
-  if (kernels.empty()) {
-    spdlog::warn("--profile: device {} has no kernels to trace; the file lists none",
-                 results.back().device);
+  const BenchResult& last = results.back();
+  if (last.kernels.empty()) {
+    spdlog::warn("--profile: device {} has no kernels to trace; the file lists none", last.device);
+    write_file(*options.profile, chrome_trace({}));
+    return;
   }
-  fmt::print("\nKernels of a request of {} steps ({}):\n{}", kTracedSteps, results.back().dtype,
-             kernel_table(kernels));
-  write_file(*options.profile, chrome_trace(kernels));
+  fmt::print(
+      "\nLayers of a request of {} steps ({}): matrix products over the kernels' time, held "
+      "against "
+      "the large matrix product in {}\n{}",
+      kTracedSteps, last.dtype, last.dtype,
+      layer_table(last.kernels, last.region_flops, last.peak_gflop_per_second));
+  fmt::print("\nKernels of the same request:\n{}", kernel_table(last.kernels));
+  write_file(*options.profile, chrome_trace(last.kernels));
 }
 
 }  // namespace
@@ -96,7 +102,7 @@ void add_bench(CLI::App& app) {
       ->type_name("N");
   command
       ->add_option("--profile", options->profile,
-                   "Also trace the device's kernels: a table, and a file for Perfetto")
+                   "Also trace the device's kernels: by layer, and a file for Perfetto")
       ->take_last()
       ->type_name("FILE");
   command->add_option("--json", options->json, "Also write every measurement")

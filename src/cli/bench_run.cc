@@ -112,6 +112,7 @@ BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request
     GenerateRequest traced = request;
     traced.num_inference_steps = kTracedSteps;
     result.kernels = loaded.backend->trace([&] { pipeline.generate(traced, go_on); });
+    result.region_flops = counter.region_flops();
   }
   result.step_gflop = count_step_gflop(pipeline, counter, request);
   result.peak_gflop_per_second = measure_matmul_peak(*loaded.backend, pipeline.dtype());

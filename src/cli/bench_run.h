@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -32,8 +33,9 @@ struct BenchResult {
   double step_gflop = 0;             ///< matrix products of one denoising step
   double peak_gflop_per_second = 0;  ///< measured on this machine in this dtype
   std::uint64_t peak_resident_bytes = 0;
-  std::uint64_t peak_device_bytes = 0;     ///< of an accelerator's own memory, in use
-  std::vector<ops::KernelRecord> kernels;  ///< of the traced request; empty on the CPU
+  std::uint64_t peak_device_bytes = 0;               ///< of an accelerator's own memory, in use
+  std::vector<ops::KernelRecord> kernels;            ///< of the traced request; empty on the CPU
+  std::map<std::string, std::int64_t> region_flops;  ///< of the same: FlopCounter::region_flops()
 };
 
 struct BenchRuns {

@@ -9,11 +9,11 @@ bool layer_streams(std::int64_t layer, std::int64_t streamed, std::int64_t count
 }
 
 LayerSequence::LayerSequence(const WeightScope& scope, std::string_view name, std::int64_t count)
-    : count_(count) {
+    : backend_(&scope.backend()), count_(count) {
   const StreamedLayers& plan = scope.streamed_layers();
   const auto planned = plan.find(name);
   if (planned == plan.end() || planned->second == 0) return;
-  streamed_ = scope.backend().offload(ops::Offload::kStreamed);
+  streamed_ = backend_->offload(ops::Offload::kStreamed);
   if (streamed_) streamed_count_ = std::min(planned->second, count);
 }
 

@@ -8,6 +8,7 @@
 
 #include "nn/weight_scope.h"
 #include "ops/backend.h"
+#include "ops/region.h"
 
 namespace dither::nn {
 
@@ -33,9 +34,11 @@ class LayerSequence {
     Pass(const Pass&) = delete;
     Pass& operator=(const Pass&) = delete;
 
-    /// The result of `work`, which uses the weights of the next layer.
+    /// The result of `work`, which uses the weights of the next layer; `name` is the layer's, for
+    /// traces.
     template <typename Work>
-    auto run(const Work& work) {
+    auto run(std::string_view name, const Work& work) {
+      const ops::Region region(*sequence_.backend_, name);
       next();
       return work();
     }
@@ -48,6 +51,7 @@ class LayerSequence {
   };
 
  private:
+  ops::Backend* backend_;
   std::unique_ptr<ops::OffloadedWeights> streamed_;  ///< null: all are resident
   std::int64_t count_;
   std::int64_t streamed_count_ = 0;

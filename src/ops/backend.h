@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ops/types.h"
@@ -40,6 +41,7 @@ struct KernelRecord {
   std::string name;  ///< demangled
   std::int64_t begin_ns = 0;
   std::int64_t end_ns = 0;
+  std::string region;  ///< RegionStack::path() where it was launched
 };
 
 /// Work that can be done again and again: Backend::record().
@@ -110,8 +112,14 @@ class Backend : public Device {
   /// ones and then submit the same kernels at once. Nothing runs before the first replay().
   virtual std::unique_ptr<Recording> record(std::function<void()> work);
 
-  /// Does `work` and lists the kernels that ran meanwhile, in their order; nothing on a backend
-  /// without a device of its own. Throws kUnsupported where the profiling library is missing.
+  /// What follows, until end_region(), belongs to a part of the work: use Region (ops/region.h).
+  virtual void begin_region(std::string_view /*name*/) {}
+  virtual void end_region() noexcept {}
+
+  /// Does `work` and lists the kernels that ran meanwhile, in their order, each with its region;
+  /// nothing on a backend without a device of its own. Recordings call their work, so that every
+  /// kernel is launched inside its region: the same kernels as a replay, further apart. Throws
+  /// kUnsupported where the profiling library is missing.
   virtual std::vector<KernelRecord> trace(const std::function<void()>& work) {
     work();
     return {};

@@ -14,4 +14,7 @@ enum class Stage : std::uint8_t {
   kDecoding,
 };
 
+/// SGLang's name of a stage: "DenoisingStage".
+const char* stage_name(Stage stage);
+
 }  // namespace dither

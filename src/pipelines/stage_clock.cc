@@ -3,13 +3,9 @@
 namespace dither {
 
 std::vector<StageTime> StageClock::times() const {
-  constexpr std::array<const char*, kStages> kNames = {
-      "InputValidationStage",   "TextEncodingStage", "TimestepPreparationStage",
-      "LatentPreparationStage", "DenoisingStage",    "DecodingStage",
-  };
   std::vector<StageTime> times;
   for (std::size_t i = 0; i < kStages; ++i) {
-    times.push_back({kNames[i], durations_ms_[i], peaks_[i]});
+    times.push_back({stage_name(static_cast<Stage>(i)), durations_ms_[i], peaks_[i]});
   }
   return times;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ops/backend.h"
+#include "ops/region.h"
 #include "pipelines/pipeline.h"
 #include "pipelines/stage.h"
 
@@ -18,7 +19,8 @@ inline double elapsed_ms(Clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
 }
 
-/// Adds up how long each stage takes; the device's work counts, not only its submission.
+/// Adds up how long each stage takes; the device's work counts, not only its submission. To the
+/// backend a stage is a region.
 class StageClock {
  public:
   explicit StageClock(ops::Backend& backend) : backend_(&backend) {}
@@ -27,6 +29,7 @@ class StageClock {
   template <typename Work>
   auto measure(Stage stage, const Work& work) {
     const auto index = static_cast<std::size_t>(stage);
+    const ops::Region region(*backend_, stage_name(stage));
     backend_->reset_peak_memory();
     const Clock::time_point begin = Clock::now();
     auto result = work();
@@ -36,7 +39,7 @@ class StageClock {
     return result;
   }
 
-  /// All stages, under SGLang's names ("DenoisingStage").
+  /// All stages.
   std::vector<StageTime> times() const;
 
  private:

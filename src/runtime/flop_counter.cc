@@ -49,21 +49,26 @@ std::unique_ptr<ops::Recording> FlopCounter::record(std::function<void()> work) 
   return std::make_unique<CountedRecording>(inner_->record(std::move(work)), flops_);
 }
 
+void FlopCounter::count(std::int64_t flops) {
+  flops_ += flops;
+  region_flops_[regions_.path()] += flops;
+}
+
 void FlopCounter::linear(const Tensor& x, const ops::PreparedLinear& weights,
                          const ops::LinearEpilogue& epilogue, const Tensor& y) {
-  flops_ += 2 * x.elements() * weights.out_features();
+  count(2 * x.elements() * weights.out_features());
   inner_->linear(x, weights, epilogue, y);
 }
 
 void FlopCounter::attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                             const Tensor& y) {
-  flops_ += 4 * in.q.elements() * in.k.dim(1);
+  count(4 * in.q.elements() * in.k.dim(1));
   inner_->attention(in, options, y);
 }
 
 void FlopCounter::conv2d(const Tensor& x, const ops::PreparedConv2d& weights,
                          const Tensor& residual, const Tensor& y) {
-  flops_ += 2 * y.elements() * weights.kernel_h() * weights.kernel_w() * weights.in_channels();
+  count(2 * y.elements() * weights.kernel_h() * weights.kernel_w() * weights.in_channels());
   inner_->conv2d(x, weights, residual, y);
 }
 

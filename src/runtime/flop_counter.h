@@ -1,9 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <string>
 
 #include "ops/backend.h"
+#include "ops/region.h"
 
 namespace dither {
 
@@ -17,10 +20,22 @@ class FlopCounter final : public ops::Backend {
 
   /// Since the start.
   std::int64_t flops() const { return flops_; }
+  /// Those called since the last trace() began, by the region they were called in
+  /// (KernelRecord::region); what a recording repeats without calling is not in it.
+  const std::map<std::string, std::int64_t>& region_flops() const { return region_flops_; }
 
   std::string_view name() const override { return inner_->name(); }
   std::string description() const override { return inner_->description(); }
+  void begin_region(std::string_view name) override {
+    inner_->begin_region(name);
+    regions_.begin(name);
+  }
+  void end_region() noexcept override {
+    regions_.end();
+    inner_->end_region();
+  }
   std::vector<ops::KernelRecord> trace(const std::function<void()>& work) override {
+    region_flops_.clear();
     return inner_->trace(work);
   }
   ops::BackendTraits traits() const override { return inner_->traits(); }
@@ -97,8 +112,12 @@ class FlopCounter final : public ops::Backend {
   /// The same memory as a tensor of this device: ops look the backend up in their operands.
   std::shared_ptr<Storage> adopt(std::shared_ptr<Storage> storage);
 
+  void count(std::int64_t flops);
+
   std::unique_ptr<ops::Backend> inner_;
   std::int64_t flops_ = 0;
+  ops::RegionStack regions_;
+  std::map<std::string, std::int64_t> region_flops_;
 };
 
 }  // namespace dither

@@ -35,6 +35,14 @@ class Bench(CommandTest):
         other = self.succeed("bench", *RUN, "--dtype", "f32", "--against", "saved.json")
         self.assertIn("dtype 'bf16' -> 'f32'", other)
 
+    def test_a_cpu_has_no_kernels_to_trace(self):
+        done = self.run_dither("bench", *RUN, "--device", "cpu", "--profile", "trace.json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(b"device cpu has no kernels to trace", done.stderr)
+        self.assertNotIn(b"Layers of", done.stdout)
+        events = json.loads((self.folder / "trace.json").read_text())["traceEvents"]
+        self.assertEqual([event["args"]["name"] for event in events], ["kernels", "layers"])
+
     def test_what_cannot_be_compared_with(self):
         (self.folder / "empty.json").write_text("{}")
         (self.folder / "text.json").write_text("fast")

@@ -15,7 +15,6 @@
 #include "backends/cuda/cudnn_handle.h"
 #include "backends/cuda/device_constants.h"
 #include "backends/cuda/device_memory.h"
-#include "backends/cuda/kernel_trace.h"
 #include "backends/cuda/kernels/copy.h"
 #include "backends/cuda/kernels/elementwise.h"
 #include "backends/cuda/kernels/group_norm.h"
@@ -26,6 +25,7 @@
 #include "backends/cuda/offload.h"
 #include "backends/cuda/recording.h"
 #include "backends/cuda/staging.h"
+#include "backends/cuda/traced_regions.h"
 
 namespace dither {
 namespace cuda {
@@ -73,14 +73,16 @@ class CudaBackend final : public ops::Backend {
             .e4m3_attention = true};
   }
   std::unique_ptr<ops::Recording> record(std::function<void()> work) override {
-    return std::make_unique<GraphRecording>(std::move(work), memory_, stream());
+    return std::make_unique<GraphRecording>(std::move(work), memory_, stream(), regions_.tracing());
   }
+  void begin_region(std::string_view name) override { regions_.begin(name); }
+  void end_region() noexcept override { regions_.end(); }
   std::vector<ops::KernelRecord> trace(const std::function<void()>& work) override {
     synchronize();
-    KernelTrace trace;
-    work();
-    synchronize();
-    return trace.stop();
+    return regions_.trace([&] {
+      work();
+      synchronize();
+    });
   }
   cudaStream_t stream() const { return stream_.get(); }
 
@@ -149,6 +151,7 @@ class CudaBackend final : public ops::Backend {
   void axpby(const AxpbyArgs& args) { launch_axpby(args, stream()); }
 
   // In the order of destruction, reversed: what uses the memory and the stream goes first.
+  TracedRegions regions_;
   DeviceMemory memory_;
   std::vector<ops::PreparedLinear*>* prepared_ = nullptr;  ///< collect() is under way
   Stream stream_ = make_stream();
@@ -429,6 +432,9 @@ std::string obstacle() {
   int driver = 0;
   cudaRuntimeGetVersion(&runtime);
   cudaDriverGetVersion(&driver);
+  if (status == cudaErrorInsufficientDriver && driver == 0) {
+    return "there is no NVIDIA driver (libcuda.so.1)";
+  }
   if (status == cudaErrorInsufficientDriver) {
     return fmt::format("the driver speaks CUDA {}.{}, this dither needs {}.{} or newer",
                        driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);

@@ -5,10 +5,12 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <mutex>
 #include <string>
+#include <unordered_map>
 #include <utility>
 
 #include "base/error.h"
@@ -17,6 +19,12 @@ namespace dither::cuda {
 namespace {
 
 constexpr std::size_t kBufferBytes = std::size_t{8} << 20U;
+constexpr auto kRegion = CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0;
+/// Kernels, and what leads from them to regions: CUPTI notes a region only with the records of
+/// calls, which libraries make to either API.
+constexpr std::array kKinds = {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL,
+                               CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION,
+                               CUPTI_ACTIVITY_KIND_RUNTIME, CUPTI_ACTIVITY_KIND_DRIVER};
 
 /// The few functions of CUPTI that a trace needs.
 struct Cupti {
@@ -25,6 +33,8 @@ struct Cupti {
   decltype(&cuptiActivityRegisterCallbacks) register_callbacks = nullptr;
   decltype(&cuptiActivityFlushAll) flush = nullptr;
   decltype(&cuptiActivityGetNextRecord) next_record = nullptr;
+  decltype(&cuptiActivityPushExternalCorrelationId) push = nullptr;
+  decltype(&cuptiActivityPopExternalCorrelationId) pop = nullptr;
 };
 
 template <typename Function>
@@ -52,6 +62,8 @@ const Cupti& cupti() {
     find(library, "cuptiActivityRegisterCallbacks", result.register_callbacks);
     find(library, "cuptiActivityFlushAll", result.flush);
     find(library, "cuptiActivityGetNextRecord", result.next_record);
+    find(library, "cuptiActivityPushExternalCorrelationId", result.push);
+    find(library, "cuptiActivityPopExternalCorrelationId", result.pop);
     return result;
   }();
   return kLoaded;
@@ -76,7 +88,13 @@ std::string demangled(const char* name) {
 struct Collected {
   std::atomic<bool> running = false;
   std::mutex mutex;
-  std::vector<ops::KernelRecord> kernels;
+  std::vector<std::pair<ops::KernelRecord, std::uint32_t>> kernels;  ///< each with its call
+  std::unordered_map<std::uint32_t, std::uint64_t> regions;          ///< by call
+
+  void clear() {
+    kernels.clear();
+    regions.clear();
+  }
 };
 Collected& collected() {
   static Collected instance;
@@ -94,12 +112,21 @@ void CUPTIAPI take_buffer(CUcontext /*context*/, std::uint32_t /*stream*/, std::
   CUpti_Activity* record = nullptr;
   const std::scoped_lock lock(collected().mutex);
   while (valid_bytes > 0 && cupti().next_record(buffer, valid_bytes, &record) == CUPTI_SUCCESS) {
-    if (record->kind != CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) continue;
-    // Later versions of the record only add members at its end.
-    const auto* const kernel = reinterpret_cast<const CUpti_ActivityKernel9*>(record);
-    collected().kernels.push_back({demangled(kernel->name),
-                                   static_cast<std::int64_t>(kernel->start),
-                                   static_cast<std::int64_t>(kernel->end)});
+    if (record->kind == CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION) {
+      const auto* const call = reinterpret_cast<const CUpti_ActivityExternalCorrelation*>(record);
+      if (call->externalKind == kRegion) {
+        collected().regions[call->correlationId] = call->externalId;
+      }
+    } else if (record->kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) {
+      // Later versions of the record only add members at its end.
+      const auto* const kernel = reinterpret_cast<const CUpti_ActivityKernel9*>(record);
+      collected().kernels.emplace_back(
+          ops::KernelRecord{.name = demangled(kernel->name),
+                            .begin_ns = static_cast<std::int64_t>(kernel->start),
+                            .end_ns = static_cast<std::int64_t>(kernel->end),
+                            .region = {}},
+          kernel->correlationId);
+    }
   }
   std::free(buffer);  // NOLINT(cppcoreguidelines-no-malloc): from give_buffer()
 }
@@ -111,9 +138,11 @@ KernelTrace::KernelTrace() {
     throw Error(ErrorCode::kInvalidArgument, "kernel trace: another one is running");
   }
   try {
-    collected().kernels.clear();
+    collected().clear();
     check_cupti(cupti().register_callbacks(give_buffer, take_buffer), "registering callbacks");
-    check_cupti(cupti().enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL), "enabling kernel records");
+    for (const CUpti_ActivityKind kind : kKinds) {
+      check_cupti(cupti().enable(kind), "enabling records");
+    }
   } catch (...) {
     collected().running = false;
     throw;
@@ -122,18 +151,34 @@ KernelTrace::KernelTrace() {
 
 KernelTrace::~KernelTrace() {
   if (!collected().running) return;
-  cupti().disable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL);
+  for (const CUpti_ActivityKind kind : kKinds) cupti().disable(kind);
   cupti().flush(1);
   collected().running = false;
 }
 
+void KernelTrace::enter_region(const std::string& path) {
+  // Not thrown here: whoever enters a region could not leave it.
+  if (cupti().push(kRegion, regions_.size()) != CUPTI_SUCCESS) regions_failed_ = true;
+  regions_.push_back(path);
+}
+
+void KernelTrace::leave_region() noexcept { cupti().pop(kRegion, nullptr); }
+
 std::vector<ops::KernelRecord> KernelTrace::stop() {
-  check_cupti(cupti().disable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL), "disabling kernel records");
+  for (const CUpti_ActivityKind kind : kKinds) {
+    check_cupti(cupti().disable(kind), "disabling records");
+  }
   check_cupti(cupti().flush(1), "flushing records");
+  if (regions_failed_) throw Error(ErrorCode::kDevice, "CUPTI: entering a region failed");
   collected().running = false;
   const std::scoped_lock lock(collected().mutex);
-  std::vector<ops::KernelRecord> kernels = std::move(collected().kernels);
-  collected().kernels.clear();
+  std::vector<ops::KernelRecord> kernels;
+  for (auto& [kernel, call] : collected().kernels) {
+    const auto region = collected().regions.find(call);
+    if (region != collected().regions.end()) kernel.region = regions_.at(region->second);
+    kernels.push_back(std::move(kernel));
+  }
+  collected().clear();
   std::ranges::sort(kernels, {}, &ops::KernelRecord::begin_ns);
   return kernels;
 }

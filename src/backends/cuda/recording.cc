@@ -22,7 +22,7 @@ class UsePool {
 }  // namespace
 
 void GraphRecording::replay() {
-  if (!called_) {
+  if (!called_ || tracing_) {
     work_();
     called_ = true;
     return;

@@ -13,12 +13,14 @@ namespace dither::cuda {
 
 /// Work that becomes a CUDA graph: the first replay calls it, so that libraries make their plans
 /// and load their kernels; the second captures it, with memory of its own; all later ones launch
-/// the graph, the same kernels with the same operands.
+/// the graph, the same kernels with the same operands. During a trace it calls the work, because a
+/// graph's kernels cannot be told apart by the region that they were captured in.
 class GraphRecording final : public ops::Recording {
  public:
-  /// `memory` and `stream` outlive the recording.
-  GraphRecording(std::function<void()> work, DeviceMemory& memory, cudaStream_t stream)
-      : work_(std::move(work)), memory_(memory), stream_(stream) {}
+  /// `memory`, `stream` and `tracing`, true during a trace, outlive the recording.
+  GraphRecording(std::function<void()> work, DeviceMemory& memory, cudaStream_t stream,
+                 const bool& tracing)
+      : work_(std::move(work)), memory_(memory), stream_(stream), tracing_(tracing) {}
 
   void replay() override;
 
@@ -28,6 +30,7 @@ class GraphRecording final : public ops::Recording {
   std::function<void()> work_;
   DeviceMemory& memory_;
   cudaStream_t stream_;
+  const bool& tracing_;
   bool called_ = false;
   std::shared_ptr<DeviceMemory::Pool> pool_;
   GraphExec graph_;

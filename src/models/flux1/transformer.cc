@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "ops/region.h"
 
 namespace dither::models {
 namespace {
@@ -78,7 +79,7 @@ Flux1Conditioning Flux1Transformer::prepare(const Flux1Inputs& inputs) const {
   std::vector<Tensor> modulations;
   nn::LayerSequence::Pass pass(modulation_layers_);
   for (const nn::Linear& modulation : modulations_) {
-    modulations.push_back(pass.run([&] { return modulation(silu_temb); }));
+    modulations.push_back(pass.run(kFlux1Modulations, [&] { return modulation(silu_temb); }));
   }
   conditioning.modulations = ops::concat(modulations, -1);
   return conditioning;
@@ -95,18 +96,20 @@ Tensor Flux1Transformer::velocity(const Tensor& latents, const Flux1Conditioning
   Columns columns(modulations);
   Streams x{.image = x_embedder_(latents), .text = conditioning.context};
   nn::LayerSequence::Pass pass(blocks_);
-  for (const DoubleStreamBlock& block : double_blocks_) {
+  for (std::size_t i = 0; i < double_blocks_.size(); ++i) {
     const Tensor image = columns.next(6 * width);
     const Tensor text = columns.next(6 * width);
-    x = pass.run(
-        [&] { return block(x, {.image = image, .text = text}, conditioning.rope, precision); });
+    x = pass.run(fmt::format("transformer_blocks.{}", i), [&] {
+      return double_blocks_[i](x, {.image = image, .text = text}, conditioning.rope, precision);
+    });
   }
   Tensor z = ops::concat({x.text, x.image}, 1);
-  for (const SingleStreamBlock& block : single_blocks_) {
-    const bool last = &block == &single_blocks_.back();  // of which only the image is read
+  for (std::size_t i = 0; i < single_blocks_.size(); ++i) {
+    const bool last = i + 1 == single_blocks_.size();  // of which only the image is read
     const std::int64_t first = last ? x.text.dim(1) : 0;
-    z = pass.run(
-        [&] { return block(z, columns.next(3 * width), conditioning.rope, precision, first); });
+    z = pass.run(fmt::format("single_transformer_blocks.{}", i), [&] {
+      return single_blocks_[i](z, columns.next(3 * width), conditioning.rope, precision, first);
+    });
   }
   const Tensor scale = columns.next(width);  // unlike in the blocks, before the shift
   const Tensor shift = columns.next(width);

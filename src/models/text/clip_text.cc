@@ -10,6 +10,7 @@
 #include "models/config_check.h"
 #include "models/text/token_ids.h"
 #include "nn/attention.h"
+#include "ops/region.h"
 
 namespace dither::models {
 namespace {
@@ -107,7 +108,10 @@ ClipTextOutput ClipTextEncoder::operator()(const Tensor& ids) const {
                             config_.max_position_embeddings));
   }
   Tensor x = ops::add(token_embedding_(device_ids), position_embedding_.slice(0, 0, length));
-  for (const ClipTextLayer& layer : layers_) x = layer(x);
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const ops::Region region(*backend_, fmt::format("text_model.encoder.layers.{}", i));
+    x = layers_[i](x);
+  }
   x = final_layer_norm_(x);
 
   const std::int64_t width = config_.hidden_size;

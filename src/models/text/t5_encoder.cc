@@ -5,6 +5,7 @@
 #include "models/config_check.h"
 #include "models/text/token_ids.h"
 #include "nn/attention.h"
+#include "ops/region.h"
 
 namespace dither::models {
 namespace {
@@ -107,7 +108,9 @@ Tensor T5Encoder::operator()(const Tensor& ids) const {
   Tensor x = embed_tokens_(upload_token_ids(ids, config_.vocab_size, "T5 encoder", *backend_));
   const Tensor& bias = relative_attention_bias_(ids.dim(1));
   nn::LayerSequence::Pass pass(layers_);
-  for (const T5Block& block : blocks_) x = pass.run([&] { return block(x, bias); });
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    x = pass.run(fmt::format("encoder.block.{}", i), [&] { return blocks_[i](x, bias); });
+  }
   return final_layer_norm_(x);
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "ops/region.h"
 
 namespace dither::models {
 namespace {
@@ -46,8 +47,14 @@ AutoencoderKlDecoder::AutoencoderKlDecoder(const nn::WeightScope& scope,
 
 Tensor AutoencoderKlDecoder::operator()(const Tensor& z) const {
   Tensor x = conv_in_(post_quant_conv_ ? (*post_quant_conv_)(z) : z);
-  x = mid_block_(x);
-  for (const UpBlock& block : up_blocks_) {
+  ops::Backend& backend = ops::backend_of(z);
+  {
+    const ops::Region region(backend, "decoder.mid_block");
+    x = mid_block_(x);
+  }
+  for (std::size_t i = 0; i < up_blocks_.size(); ++i) {
+    const ops::Region region(backend, fmt::format("decoder.up_blocks.{}", i));
+    const UpBlock& block = up_blocks_[i];
     for (const VaeResnet& resnet : block.resnets) x = resnet(x);
     if (block.upsampler) x = (*block.upsampler)(ops::upsample_nearest2x(x));
   }

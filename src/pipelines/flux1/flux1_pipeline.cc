@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "io/untrusted_name.h"
 #include "models/flux1/latents.h"
+#include "ops/region.h"
 #include "pipelines/decoded_image.h"
 #include "pipelines/initial_noise.h"
 #include "pipelines/trajectory_recorder.h"
@@ -156,8 +157,14 @@ Flux1Pipeline::Prompt Flux1Pipeline::encode_prompt(std::string_view option, cons
       components_.tokenizer_2->encode_padded(text, static_cast<std::size_t>(max_sequence_length));
   warn_if_truncated(option, "CLIP", clip, text, warnings);
   warn_if_truncated(option, "T5", t5, text, warnings);
-  return {.prompt_embeds = components_.text_encoder_2(id_tensor(t5)),
-          .pooled_prompt_embeds = components_.text_encoder(id_tensor(clip)).pooled};
+  Prompt prompt;
+  {
+    const ops::Region region(backend_, "text_encoder_2");
+    prompt.prompt_embeds = components_.text_encoder_2(id_tensor(t5));
+  }
+  const ops::Region region(backend_, "text_encoder");
+  prompt.pooled_prompt_embeds = components_.text_encoder(id_tensor(clip)).pooled;
+  return prompt;
 }
 
 Flux1Pipeline::Prompts Flux1Pipeline::encode_prompts(const ResolvedRequest& request,
@@ -210,6 +217,7 @@ Tensor Flux1Pipeline::denoise(const Tensor& noise, const Flux1Guidance& guidance
   denoiser_.begin(guidance, noise);
   for (std::int64_t step = 0; step < schedule.num_inference_steps(); ++step) {
     const Clock::time_point begin = Clock::now();
+    const ops::Region region(backend_, fmt::format("step {}", step + 1));
     denoiser_.step(step, schedule.dt(step), attention_.at(step, schedule.num_inference_steps()));
     backend_.synchronize();
     on_step(step, denoiser_.latents(), elapsed_ms(begin));
