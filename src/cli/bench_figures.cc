@@ -114,6 +114,7 @@ BenchFigures parse_result(const Json& entry, std::string_view path) {
       .load_format = result.get<std::string>("load_format", "auto"),
       .quantization = result.get<std::string>("dummy_quantization", "none"),
       .attention = result.get<std::string>("attention_precision", "bf16"),
+      .weights = result.get<std::string>("weight_precision", "default"),
       .width = result.get<int>("width"),
       .height = result.get<int>("height"),
       .num_inference_steps = result.get<int>("num_inference_steps"),
@@ -146,6 +147,7 @@ BenchFigures bench_figures(const BenchResult& result) {
       .load_format = std::string(load_format_name(result.load_format)),
       .quantization = std::string(dummy_quantization_name(result.dummy_quantization)),
       .attention = attention_schedule_name(result.attention),
+      .weights = result.weight_precision,
       .width = result.request.width,
       .height = result.request.height,
       .num_inference_steps = result.request.num_inference_steps,
@@ -172,7 +174,8 @@ std::vector<BenchFigures> parse_bench_json(std::string_view text, std::string_vi
 const BenchFigures* find_counterpart(const std::vector<BenchFigures>& saved,
                                      const BenchFigures& now) {
   const auto key = [](const BenchFigures& figures) {
-    return std::tie(figures.dtype, figures.load_format, figures.quantization, figures.attention);
+    return std::tie(figures.dtype, figures.load_format, figures.quantization, figures.attention,
+                    figures.weights);
   };
   for (const BenchFigures& figures : saved) {
     if (key(figures) == key(now)) return &figures;
@@ -196,6 +199,7 @@ std::string setting_difference(const BenchFigures& saved, const BenchFigures& no
   compare("load format", saved.load_format, now.load_format);
   compare("dummy quantization", saved.quantization, now.quantization);
   compare("attention precision", saved.attention, now.attention);
+  compare("weight precision", saved.weights, now.weights);
   compare("size", size(saved), size(now));
   compare("steps", std::to_string(saved.num_inference_steps),
           std::to_string(now.num_inference_steps));

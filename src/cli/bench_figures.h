@@ -20,6 +20,7 @@ struct BenchFigures {
   std::string load_format;   ///< "auto", "dummy"
   std::string quantization;  ///< of dummy weights: "none", "fp8-full"
   std::string attention;     ///< --attention-precision
+  std::string weights;       ///< weight_precision_name()
   int width = 0;
   int height = 0;
   int num_inference_steps = 0;

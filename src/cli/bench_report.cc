@@ -185,6 +185,7 @@ std::string bench_json(const std::vector<BenchResult>& results) {
                     {"load_format", figures.load_format},
                     {"dummy_quantization", figures.quantization},
                     {"attention_precision", figures.attention},
+                    {"weight_precision", figures.weights},
                     {"dtype", figures.dtype},
                     {"device", figures.device},
                     {"device_name", figures.device_name},

@@ -25,6 +25,7 @@ struct BenchResult {
   LoadFormat load_format = LoadFormat::kAuto;
   DummyQuantization dummy_quantization = DummyQuantization::kNone;
   AttentionSchedule attention;
+  std::string weight_precision = "default";  ///< weight_precision_name()
   ResolvedRequest request;
   double load_ms = 0;
   std::vector<BenchSample> samples;

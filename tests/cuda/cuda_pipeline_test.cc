@@ -82,6 +82,30 @@ TEST_F(CudaPipeline, Fp8AttentionEndsNearby) {
   }
 }
 
+TEST_F(CudaPipeline, Fp8TextEncoderEndsWhereTheCpusEnds) {
+  const auto with_fp8_text = [](std::string_view backend) {
+    LoadOptions options{.model_path = demo_model(), .dtype = DType::kBF16};
+    options.weights.fp8_text_encoder = true;
+    return load_pipeline(options, make_backend(backend));
+  };
+  const LoadedPipeline gpu = with_fp8_text("cuda");
+  const LoadedPipeline cpu = with_fp8_text("cpu");
+  for (const char* prompt : {"a red apple", "rocket"}) {
+    request_.prompt = prompt;
+    const GeneratedImage drawn = draw(gpu, request_);
+    const double similarity = cosine(last_latents(drawn), last_latents(draw(cpu, request_)));
+    RecordProperty(prompt, std::to_string(similarity));
+    EXPECT_GE(similarity, 0.9995) << prompt;  // as BFloat16EndsWhereFloat32OnTheCpuEnds
+    EXPECT_EQ(draw(gpu, request_).image, drawn.image);
+  }
+  for (const ComponentAttestation& component : gpu.pipeline->attestation()) {
+    if (component.component != "text_encoder_2") continue;
+    for (const LayerAttestation& layer : component.layers) {
+      EXPECT_EQ(layer.executed.kernel, "cublaslt bf16, e4m3 weights") << layer.executed.name;
+    }
+  }
+}
+
 TEST_F(CudaPipeline, TrueCfgRunsThroughTheGraph) {
   request_.negative_prompt = "blue";
   request_.true_cfg_scale = 2.0;

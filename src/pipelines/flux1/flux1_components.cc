@@ -120,6 +120,17 @@ Flux1Checkpoints make_flux1_dummies(const ModelFolder& folder, const Flux1Config
   };
 }
 
+/// In FP8, T5 keeps any kind of FP8 as it is. CLIP stays as stored: it has 3 % of T5's size, and
+/// its one vector goes into every modulation of the transformer.
+quant::WeightPolicy weight_policy(const WeightOptions& options, std::string_view component) {
+  quant::WeightPolicy policy = options.policy;
+  if (options.fp8_text_encoder && component == "text_encoder_2") {
+    policy.keep_fp8 = true;
+    policy.plain_as_fp8 = true;
+  }
+  return policy;
+}
+
 }  // namespace
 
 Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Configs& configs,
@@ -162,7 +173,7 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
   const DType dtype = choose_dtype(wanted_dtype, *checkpoints.transformer);
   std::map<std::string, std::vector<ops::LinearPrecision>> precision;
   const auto root = [&](const char* name, const quant::WeightSource& source) {
-    return nn::WeightScope(source, backend, dtype, &precision[name]);
+    return nn::WeightScope(source, backend, dtype, &precision[name], weight_policy(options, name));
   };
   Flux1Components components{
       .configs = configs,
