@@ -89,6 +89,14 @@ class Models(CommandTest):
         self.fail_with(2, "generate", "x", "--attention-precision", "schedule:middle=1",
                        says=["schedule:middle=1", "schedule:first=N,last=M"])
 
+    def test_weights_in_memory(self):
+        for option, value, values in [("--weight-only-fp8", "maybe", ["expand", "keep"]),
+                                      ("--nvfp4-as", "int8", ["bf16", "fp8"]),
+                                      ("--text-encoder-precision", "f32", ["bf16", "fp8"])]:
+            self.fail_with(2, "generate", "x", option, value, says=[option, value, *values])
+            side = option.replace("--", "--candidate-", 1)
+            self.fail_with(2, "compare", "x", side, value, says=[side, value, *values])
+
     def test_missing_parts(self):
         model = self.copy_model()
         for part in [TRANSFORMER, "vae/config.json", "tokenizer/tokenizer.json", "text_encoder_2",
