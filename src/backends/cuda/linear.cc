@@ -69,6 +69,7 @@ Tensor host_row_factors(std::span<const ops::LinearShard> shards, std::int64_t n
 struct LinearPart {
   std::int64_t begin = 0;
   Tensor weight;            ///< [n, K]
+  Tensor bias = {};         ///< [n] of the layer's dtype, at an address that is aligned
   float scale = 1;          ///< of the whole part, where `row_scales` is absent
   Tensor row_scales = {};   ///< [n] f32, of the product
   Tensor row_factors = {};  ///< [n] f32, powers of two that codes are expanded with
@@ -78,10 +79,10 @@ struct DeviceLinear final : public ops::PreparedLinear {
   using PreparedLinear::PreparedLinear;
 
   std::size_t resident_bytes() const override {
-    std::size_t bytes = bias.defined() ? bias.bytes() : 0;
+    std::size_t bytes = 0;
     for (const LinearPart& part : parts) {
       bytes += part.weight.bytes();
-      for (const Tensor& rows : {part.row_scales, part.row_factors}) {
+      for (const Tensor& rows : {part.bias, part.row_scales, part.row_factors}) {
         if (rows.defined()) bytes += rows.bytes();
       }
     }
@@ -94,7 +95,6 @@ struct DeviceLinear final : public ops::PreparedLinear {
 
   DType dtype = DType::kBF16;
   std::optional<float> input_scale;
-  Tensor bias;  ///< [N] of dtype
   std::vector<LinearPart> parts;
 };
 
@@ -141,7 +141,7 @@ std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
                         kernel_name(group, resident, dtype)));
   layer->dtype = dtype;
   layer->input_scale = group.input_scale;
-  layer->bias = stacked_bias(shards, group.n, dtype, backend_);
+  const Tensor bias = stacked_bias(shards, group.n, dtype, backend_);
 
   // One product for all shards where one scale fits them, or FP8's scale per row. Powers of two per
   // row are no matter of the product.
@@ -163,13 +163,17 @@ std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
     backend_.copy(backend_.upload(host, host.dtype()), rows);
     if (!together) {
       LinearPart part{.begin = begin, .weight = rows, .scale = scales[i]};
+      if (bias.defined()) {
+        part.bias = Tensor::empty({end - begin}, dtype, backend_);
+        backend_.copy(bias.slice(0, begin, end), part.bias);
+      }
       if (factors.defined()) part.row_factors = factors.slice(0, begin, end);
       layer->parts.push_back(std::move(part));
     }
     begin = end;
   }
   if (together) {
-    LinearPart part{.begin = 0, .weight = all, .row_factors = factors};
+    LinearPart part{.begin = 0, .weight = all, .bias = bias, .row_factors = factors};
     if (equal(scales)) {
       part.scale = scales.front();
     } else {
@@ -238,7 +242,7 @@ void LinearKernels::multiply(const Tensor& x, const DeviceLinear& layer,
     product.alpha = part.scale;
     product.gelu_tanh =
         epilogue.activation == ops::Activation::kGeluTanh && layer.dtype == DType::kBF16;
-    if (layer.bias.defined()) product.bias = layer.bias.slice(0, part.begin, end).raw();
+    if (part.bias.defined()) product.bias = part.bias.raw();
     if (part.row_scales.defined()) {
       product.w_scale = part.row_scales.data<float>();
       product.x_scale = constants_.ones(product.x.rows);
