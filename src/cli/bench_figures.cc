@@ -127,6 +127,7 @@ BenchFigures parse_result(const Json& entry, std::string_view path) {
       .quantization = result.get<std::string>("dummy_quantization", "none"),
       .attention = result.get<std::string>("attention_precision", "bf16"),
       .residency = result.get<std::string>("residency", "resident"),
+      .weights = result.get<std::string>("weight_precision", "default"),
       .width = result.get<int>("width"),
       .height = result.get<int>("height"),
       .num_inference_steps = result.get<int>("num_inference_steps"),
@@ -168,6 +169,7 @@ BenchFigures bench_figures(const BenchResult& result) {
       .quantization = std::string(dummy_quantization_name(result.dummy_quantization)),
       .attention = attention_schedule_name(result.attention),
       .residency = result.residency,
+      .weights = result.weight_precision,
       .width = result.request.width,
       .height = result.request.height,
       .num_inference_steps = result.request.num_inference_steps,
@@ -196,7 +198,7 @@ const BenchFigures* find_counterpart(const std::vector<BenchFigures>& saved,
                                      const BenchFigures& now) {
   const auto key = [](const BenchFigures& figures) {
     return std::tie(figures.dtype, figures.load_format, figures.quantization, figures.attention,
-                    figures.residency);
+                    figures.residency, figures.weights);
   };
   for (const BenchFigures& figures : saved) {
     if (key(figures) == key(now)) return &figures;
@@ -221,6 +223,7 @@ std::string setting_difference(const BenchFigures& saved, const BenchFigures& no
   compare("dummy quantization", saved.quantization, now.quantization);
   compare("attention precision", saved.attention, now.attention);
   compare("weights", saved.residency, now.residency);
+  compare("weight precision", saved.weights, now.weights);
   compare("size", size(saved), size(now));
   compare("steps", std::to_string(saved.num_inference_steps),
           std::to_string(now.num_inference_steps));

@@ -21,6 +21,7 @@ struct BenchFigures {
   std::string quantization;  ///< of dummy weights: "none", "fp8-full"
   std::string attention;     ///< --attention-precision
   std::string residency;     ///< MemoryPlan::summarize(): "resident"
+  std::string weights;       ///< weight_precision_name()
   int width = 0;
   int height = 0;
   int num_inference_steps = 0;

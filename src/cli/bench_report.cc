@@ -197,6 +197,7 @@ std::string bench_json(const std::vector<BenchResult>& results) {
                     {"dummy_quantization", figures.quantization},
                     {"attention_precision", figures.attention},
                     {"residency", figures.residency},
+                    {"weight_precision", figures.weights},
                     {"dtype", figures.dtype},
                     {"device", figures.device},
                     {"device_name", figures.device_name},

@@ -95,6 +95,7 @@ BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request
   result.dummy_quantization = options.weights.dummy_quantization;
   result.attention = options.weights.attention;
   result.residency = summarize(pipeline.memory_plan());
+  result.weight_precision = weight_precision_name(options.weights);
   result.request = pipeline.resolve(request);
   for (int i = 0; i < runs.warmup; ++i) run_once(pipeline, request, picture.path());
   for (int i = 0; i < runs.measured; ++i) {

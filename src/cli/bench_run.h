@@ -26,7 +26,8 @@ struct BenchResult {
   LoadFormat load_format = LoadFormat::kAuto;
   DummyQuantization dummy_quantization = DummyQuantization::kNone;
   AttentionSchedule attention;
-  std::string residency = "resident";  ///< where the weights were: summarize(MemoryPlan)
+  std::string residency = "resident";        ///< where the weights were: summarize(MemoryPlan)
+  std::string weight_precision = "default";  ///< weight_precision_name()
   ResolvedRequest request;
   double load_ms = 0;
   std::vector<BenchSample> samples;

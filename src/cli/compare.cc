@@ -80,6 +80,7 @@ void add_side(CLI::App& app, const std::string& side, SideOptions& options) {
   add("attention-precision", options.model.attention_precision, "bf16, fp8 or schedule:...")
       ->check(refuse_attention_precision)
       ->type_name("NAME");
+  add_weight_options(app, fmt::format("--{}-", side), "Only the " + side, options.model);
   add("dtype", options.model.dtype, "auto (as stored), bf16 or f32")
       ->check(one_of(compute_dtype_names()))
       ->type_name("NAME");
@@ -93,6 +94,9 @@ LoadOptions side_load_options(ModelOptions model, const SideOptions& side) {
   replace(model.model_path, side.model.model_path);
   replace(model.dtype, side.model.dtype);
   replace(model.attention_precision, side.model.attention_precision);
+  replace(model.weight_only_fp8, side.model.weight_only_fp8);
+  replace(model.nvfp4_as, side.model.nvfp4_as);
+  replace(model.text_encoder_precision, side.model.text_encoder_precision);
   replace(model.transformer_weights_path, side.model.transformer_weights_path);
   replace(model.modelopt_backbone, side.model.modelopt_backbone);
   for (const auto& [component, path] : side.model.component_paths) {
@@ -163,8 +167,13 @@ void print_summary(const CompareCommand& command, const Comparison& comparison) 
     fmt::print("{}_transformer_weights_mb={:.2f}\n", name,
                static_cast<double>(side->transformer_weight_bytes) / kMiB);
   }
+  for (const auto& [name, similarity] : comparison.embeddings) {
+    fmt::print("{}_cosine={:.6f}\n", name, similarity.cosine);
+    fmt::print("{}_relative_l2={:.6f}\n", name, similarity.relative_l2);
+  }
   fmt::print("trajectory_cosine={:.6f}\n", comparison.selected().similarity.cosine);
   fmt::print("trajectory_mae={:.6f}\n", comparison.selected().similarity.mae);
+  fmt::print("trajectory_relative_l2={:.6f}\n", comparison.selected().similarity.relative_l2);
   if (!comparison.frames.empty()) {
     fmt::print("frame0_psnr_db={:.4f}\n", comparison.frames.front().psnr_db);
     fmt::print("frame0_mae={:.4f}\n", comparison.frames.front().pixels.mae);

@@ -93,8 +93,13 @@ LoadOptions make_load_options(ModelOptions options, const std::optional<PictureP
     if (!options.device) options.device = from->device;
   }
   LoadOptions load = to_load_options(options);
-  if (from && !options.dtype) load.dtype = from->dtype;
-  if (from && !options.attention_precision) load.weights.attention = from->attention;
+  if (!from) return load;
+  if (!options.dtype) load.dtype = from->dtype;
+  WeightOptions& weights = load.weights;
+  if (!options.attention_precision) weights.attention = from->attention;
+  if (!options.weight_only_fp8) weights.policy.keep_fp8 = from->policy.keep_fp8;
+  if (!options.nvfp4_as) weights.policy.nvfp4_as_fp8 = from->policy.nvfp4_as_fp8;
+  if (!options.text_encoder_precision) weights.fp8_text_encoder = from->fp8_text_encoder;
   return load;
 }
 

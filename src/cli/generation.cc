@@ -131,6 +131,8 @@ PictureParameters Generation::parameters(const GenerateRequest& request,
   picture.dtype = loaded_.pipeline->dtype();
   picture.device = loaded_.backend->name();
   picture.attention = load_options_.weights.attention;
+  picture.policy = load_options_.weights.policy;
+  picture.fp8_text_encoder = load_options_.weights.fp8_text_encoder;
   picture.noise = request.noise;
   picture.seed = drawn.seed;
   picture.request = result.request;
@@ -143,12 +145,17 @@ void Generation::warn(const std::string& message) {
   log::warn("{}", message);
 }
 
-/// What ran in which precision, for the components that are quantized.
+/// What ran in which precision, for the components that are quantized, in their files or on load.
 void Generation::announce_precision() const {
   if (options_.quiet) return;
   fmt::print(stderr, "{}", to_string(loaded_.pipeline->memory_plan()));
   for (const ComponentAttestation& component : loaded_.pipeline->attestation()) {
-    if (!component.declared_by.empty()) fmt::print(stderr, "{}\n", summarize(component));
+    const bool on_load = std::ranges::any_of(component.layers, [](const auto& layer) {
+      return layer.executed.weight_error.has_value();
+    });
+    if (on_load || !component.declared_by.empty()) {
+      fmt::print(stderr, "{}\n", summarize(component));
+    }
   }
 }
 

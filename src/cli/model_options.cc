@@ -110,6 +110,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_flag("--text-encoder-cpu-offload", options.text_encoder_cpu_offload,
                "Large text encoder in host memory, its layers one after the other on the GPU")
       ->group("Memory");
+  add_weight_options(app, "--", "Model", options);
   add_optional(app, "--device", options.device, "auto, cpu or cuda")
       ->check(one_of({"auto", "cpu", "cuda"}))
       ->type_name("NAME")
@@ -118,6 +119,23 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->check(whole_number(0, 1024))
       ->type_name("N")
       ->group("Model");
+}
+
+void add_weight_options(CLI::App& app, const std::string& prefix, const std::string& group,
+                        ModelOptions& options) {
+  const auto add = [&](const char* name, std::optional<std::string>& target,
+                       const std::vector<std::string>& values, const char* description) {
+    add_optional(app, prefix + name, target, description)
+        ->check(one_of(values))
+        ->type_name("NAME")
+        ->group(group);
+  };
+  add("weight-only-fp8", options.weight_only_fp8, {"expand", "keep"},
+      "FP8 weights without input_scale: expand on load, or keep a byte each (slower)");
+  add("nvfp4-as", options.nvfp4_as, {"bf16", "fp8"},
+      "NVFP4 weights in memory: bf16 (exact), or fp8, which is multiplied in FP8 if calibrated");
+  add("text-encoder-precision", options.text_encoder_precision, {"bf16", "fp8"},
+      "Weights of the large text encoder (T5): bf16 (as computed), or fp8, half the memory");
 }
 
 std::string refuse_attention_precision(const std::string& text) {
@@ -159,6 +177,9 @@ LoadOptions to_load_options(const ModelOptions& options) {
       parse_dummy_quantization(options.dummy_quantization.value_or("none")).value();
   load.weights.attention =
       parse_attention_schedule(options.attention_precision.value_or("bf16")).value();
+  load.weights.policy.keep_fp8 = options.weight_only_fp8 == "keep";
+  load.weights.policy.nvfp4_as_fp8 = options.nvfp4_as == "fp8";
+  load.weights.fp8_text_encoder = options.text_encoder_precision == "fp8";
   load.dtype = parse_compute_dtype(options.dtype.value_or("auto"));
   if (options.device == "cpu") load.device = DeviceChoice::kCpu;
   if (options.device == "cuda") load.device = DeviceChoice::kCuda;

@@ -20,6 +20,9 @@ struct ModelOptions {
   std::optional<std::string> load_format;
   std::optional<std::string> dummy_quantization;
   std::optional<std::string> attention_precision;
+  std::optional<std::string> weight_only_fp8;
+  std::optional<std::string> nvfp4_as;
+  std::optional<std::string> text_encoder_precision;
   std::optional<std::string> dtype;
   std::optional<std::string> max_vram;
   bool dit_cpu_offload = false;
@@ -31,9 +34,14 @@ struct ModelOptions {
 
 /// Declares --model-path, --<component>-path (also as --component-paths.<component>),
 /// --transformer-weights-path, --modelopt-backbone, --strict-precision, --load-format,
-/// --dummy-quantization, --attention-precision, --max-vram, --dit-cpu-offload,
-/// --dit-layerwise-offload, --text-encoder-cpu-offload, --device and --threads.
+/// --dummy-quantization, --attention-precision, add_weight_options(), --max-vram,
+/// --dit-cpu-offload, --dit-layerwise-offload, --text-encoder-cpu-offload, --device and --threads.
 void add_model_options(CLI::App& app, ModelOptions& options);
+
+/// Declares how weights lie in memory, each name behind `prefix` ("--" or "--candidate-"):
+/// weight-only-fp8, nvfp4-as and text-encoder-precision.
+void add_weight_options(CLI::App& app, const std::string& prefix, const std::string& group,
+                        ModelOptions& options);
 
 /// Declares --dtype. Not part of the above because `bench` takes a list of them.
 void add_dtype_option(CLI::App& app, ModelOptions& options);

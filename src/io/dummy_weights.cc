@@ -248,8 +248,14 @@ quant::LinearWeight DummyWeights::linear(std::string_view name) const {
                 fmt::format("{}: no matrix '{}.weight'", options_.description, name));
   }
   const std::string weight = plan->name + ".weight";
-  if (plan->format != Format::kFp8) return {read(weight), std::nullopt, std::nullopt};
-  return {view(codes_, DType::kF8E4M3, weight, plan->shape), plan->weight_scale, plan->input_scale};
+  if (plan->format != Format::kFp8) {
+    return {.weight = read(weight), .name = plan->name, .left_16_bit = !plan->fallback.empty()};
+  }
+  return {.weight = view(codes_, DType::kF8E4M3, weight, plan->shape),
+          .weight_scale = plan->weight_scale,
+          .input_scale = plan->input_scale,
+          .name = plan->name,
+          .format = plan->format};
 }
 
 Tensor DummyWeights::view(const std::shared_ptr<Storage>& block, DType dtype, std::string_view name,

@@ -181,6 +181,7 @@ void LayerPlanner::plan_nvfp4(const StoredLayer& layer, LayerPlan& plan) const {
   }
   plan.weight_scale = scale(layer.weight_scale_2, "weight_scale_2");
   if (!plan.weight_scale) throw wrong("is packed NVFP4 without a weight_scale_2");
+  plan.input_scale = scale(layer.input_scale, "input_scale");
   plan.format = Format::kNvfp4;
   plan.scale_source = "checkpoint";
 }

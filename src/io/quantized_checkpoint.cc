@@ -178,14 +178,23 @@ quant::LinearWeight QuantizedCheckpoint::linear(std::string_view name) const {
   const auto weight = [&] { return stored_->read(plan.name + ".weight"); };
   switch (plan.format) {
     case Format::kFp8:
-      return {plan.stored == DType::kF8E4M3 ? weight() : quantize(plan), plan.weight_scale,
-              plan.input_scale};
+      return {.weight = plan.stored == DType::kF8E4M3 ? weight() : quantize(plan),
+              .weight_scale = plan.weight_scale,
+              .input_scale = plan.input_scale,
+              .name = plan.name,
+              .format = plan.format};
     case Format::kNvfp4:
-      return {expand_nvfp4(plan), plan.weight_scale, std::nullopt};
+      return {.weight = expand_nvfp4(plan),
+              .weight_scale = plan.weight_scale,
+              .input_scale = plan.input_scale,
+              .name = plan.name,
+              .format = plan.format};
     case Format::kNone:
       break;
   }
-  return {is_floating(plan.stored) ? weight() : dequantize(plan), std::nullopt, std::nullopt};
+  return {.weight = is_floating(plan.stored) ? weight() : dequantize(plan),
+          .name = plan.name,
+          .left_16_bit = !plan.fallback.empty()};
 }
 
 void QuantizedCheckpoint::check_linears(std::span<const std::string> names) const {

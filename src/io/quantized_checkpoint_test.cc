@@ -325,7 +325,8 @@ TEST(Nvfp4Layer, IsExpandedAndKeepsItsScale) {
   const quant::LinearWeight linear = source->linear("a");
   EXPECT_EQ(linear.weight.dtype(), DType::kBF16);
   EXPECT_EQ(linear.weight_scale, 0.5F);
-  EXPECT_FALSE(linear.input_scale);
+  EXPECT_EQ(linear.input_scale, 1.0F);
+  EXPECT_EQ(linear.format, Format::kNvfp4);
   const std::vector<float> values = floats(linear.weight);
   EXPECT_THAT(std::vector(values.begin(), values.begin() + 2), ElementsAre(1.0F, 2.0F));
   EXPECT_THAT(std::vector(values.begin() + 16, values.begin() + 18), ElementsAre(2.0F, 4.0F));
@@ -365,6 +366,7 @@ TEST(Nvfp4Layer, RefusesWhatDoesNotFit) {
       {"a.weight_scale", bytes({4, 1}, 0x38, DType::kF8E4M3), "block scales [4, 1]"},
       {"a.weight_scale_2", {}, "without a weight_scale_2"},
       {"a.weight_scale_2", number(0), "weight_scale_2 0"},
+      {"a.input_scale", number(-1), "input_scale -1"},
       {"a.weight", bytes({4, 7}, 0), "is NVFP4 [4, 14]"},
       {"a.weight", bf16_weight(), "is BF16, but has a weight_scale"},
       {"a.weight", codes(), "declared nvfp4"},

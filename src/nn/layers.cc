@@ -11,38 +11,59 @@
 namespace dither::nn {
 namespace {
 
-std::string_view format_of(const ops::LinearShard& shard) {
-  if (shard.weight.dtype() != DType::kF8E4M3) return "16-bit";
-  return shard.input_scale ? "FP8" : "weight-only FP8";
+std::string_view format_of(const quant::LinearWeight& weight) {
+  if (weight.weight.dtype() != DType::kF8E4M3) return "16-bit";
+  return weight.input_scale ? "FP8" : "weight-only FP8";
 }
 
-/// Shards executed as one product need one format, and one scale for the input that they share: the
-/// largest, which covers what any of them saw in calibration. Every shard keeps its weight_scale.
-void unify(std::vector<ops::LinearShard>& shards) {
-  std::optional<float> input_scale;
-  for (const ops::LinearShard& shard : shards) {
-    if (format_of(shard) != format_of(shards.front())) {
+/// Weights executed as one product need one format, and one scale for the input that they share:
+/// the largest, which covers what any of them saw in calibration. Every weight keeps its
+/// weight_scale.
+void unify(std::vector<quant::LinearWeight>& weights) {
+  float input_scale = 0;
+  for (const quant::LinearWeight& weight : weights) {
+    if (format_of(weight) != format_of(weights.front())) {
       throw Error(ErrorCode::kDataLoss,
                   fmt::format("'{}' is {}, but '{}', which is multiplied with it, is {}",
-                              shards.front().name, format_of(shards.front()), shard.name,
-                              format_of(shard)));
+                              weights.front().name, format_of(weights.front()), weight.name,
+                              format_of(weight)));
     }
-    if (shard.input_scale) input_scale = std::max(input_scale.value_or(0), *shard.input_scale);
+    input_scale = std::max(input_scale, weight.input_scale.value_or(0));
   }
-  for (ops::LinearShard& shard : shards) shard.input_scale = input_scale;
+  for (quant::LinearWeight& weight : weights) {
+    if (weight.input_scale) weight.input_scale = input_scale;
+  }
+}
+
+ops::LinearShard shard_of(const quant::LinearWeight& weight, const WeightScope& scope) {
+  return {.name = weight.name,
+          .weight = weight.weight,
+          .bias = scope.has("bias") ? scope.host("bias") : Tensor(),
+          .weight_scale = weight.weight_scale,
+          .input_scale = weight.input_scale,
+          .row_exponents = weight.row_exponents};
 }
 
 }  // namespace
 
 Linear::Linear(std::initializer_list<WeightScope> scopes) {
-  std::vector<ops::LinearShard> shards;
-  for (const WeightScope& scope : scopes) shards.push_back(scope.linear_shard());
-  unify(shards);
   const WeightScope& first = *scopes.begin();
+  std::vector<quant::LinearWeight> weights;
+  std::vector<Tensor> stored;
+  for (const WeightScope& scope : scopes) {
+    weights.push_back(scope.linear_weight());
+    stored.push_back(weights.back().weight);
+  }
+  unify(weights);
+  quant::apply_policy(first.policy(), weights);
+  std::vector<ops::LinearShard> shards;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    shards.push_back(shard_of(weights[i], scopes.begin()[i]));
+  }
   backend_ = &first.backend();
   weights_ = backend_->prepare_linear(shards, first.dtype());
-  first.record(*weights_);
-  for (const ops::LinearShard& shard : shards) first.release(shard.weight);
+  first.record(*weights_, weights);
+  for (const Tensor& tensor : stored) first.release(tensor);
 }
 
 std::optional<float> Linear::codes() const {

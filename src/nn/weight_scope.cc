@@ -20,27 +20,24 @@ Tensor WeightScope::upload(std::string_view leaf) const {
   return backend_->upload(host(leaf), dtype_);
 }
 
-ops::LinearShard WeightScope::linear_shard() const {
-  ops::LinearShard shard{.name = prefix_, .weight = {}, .bias = {}};
-  if (has("bias")) shard.bias = host("bias");
+quant::LinearWeight WeightScope::linear_weight() const {
   if (weights_ != nullptr && weights_->find_layer(prefix_) != nullptr) {
-    quant::LinearWeight linear = weights_->linear(prefix_);
-    shard.weight = std::move(linear.weight);
-    shard.weight_scale = linear.weight_scale;
-    shard.input_scale = linear.input_scale;
-    return shard;
+    return weights_->linear(prefix_);
   }
-  shard.weight = host("weight");
-  if (shard.weight.rank() == 4 && shard.weight.dim(2) == 1 && shard.weight.dim(3) == 1) {
-    shard.weight = shard.weight.reshape({shard.weight.dim(0), shard.weight.dim(1)});
+  quant::LinearWeight linear{.weight = host("weight"), .name = prefix_};
+  if (linear.weight.rank() == 4 && linear.weight.dim(2) == 1 && linear.weight.dim(3) == 1) {
+    linear.weight = linear.weight.reshape({linear.weight.dim(0), linear.weight.dim(1)});
   }
-  return shard;
+  return linear;
 }
 
-void WeightScope::record(const ops::PreparedLinear& prepared) const {
+void WeightScope::record(const ops::PreparedLinear& prepared,
+                         std::span<const quant::LinearWeight> weights) const {
   if (precision_ == nullptr) return;
-  const auto records = prepared.precision();
-  precision_->insert(precision_->end(), records.begin(), records.end());
+  for (std::size_t i = 0; i < prepared.precision().size(); ++i) {
+    precision_->push_back(prepared.precision()[i]);
+    precision_->back().weight_error = weights[i].weight_error;
+  }
 }
 
 std::string WeightScope::join(std::string_view leaf) const {

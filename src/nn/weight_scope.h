@@ -4,12 +4,14 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "ops/backend.h"
+#include "quant/weight_policy.h"
 #include "quant/weight_source.h"
 #include "tensor/tensor_source.h"
 
@@ -31,10 +33,12 @@ class WeightScope {
   /// `precision` (not null, outlives the scope).
   /// `streamed`: which layers do not stay on the device.
   WeightScope(const quant::WeightSource& source, ops::Backend& backend, DType dtype,
-              std::vector<ops::LinearPrecision>* precision, StreamedLayers streamed = {})
+              std::vector<ops::LinearPrecision>* precision, quant::WeightPolicy policy = {},
+              StreamedLayers streamed = {})
       : source_(&source),
         weights_(&source),
         precision_(precision),
+        policy_(policy),
         backend_(&backend),
         dtype_(dtype),
         streamed_(std::make_shared<const StreamedLayers>(std::move(streamed))) {}
@@ -54,11 +58,15 @@ class WeightScope {
   Tensor host(std::string_view leaf) const;
   /// The tensor on the backend, in dtype().
   Tensor upload(std::string_view leaf) const;
-  /// weight, scales and (where stored) bias of this position as a linear layer's shard. A 1 x 1
-  /// convolution [N, K, 1, 1] is one too.
-  ops::LinearShard linear_shard() const;
-  /// Notes how a linear layer is executed, where somebody wants to know.
-  void record(const ops::PreparedLinear& prepared) const;
+  /// Weight and scales of this position's linear layer, as stored. A 1 x 1 convolution [N, K, 1, 1]
+  /// is one too.
+  quant::LinearWeight linear_weight() const;
+  /// As what linear weights lie in memory.
+  const quant::WeightPolicy& policy() const { return policy_; }
+  /// Notes how a linear layer is executed, where somebody wants to know. `weights`: what its shards
+  /// were made of, in their order.
+  void record(const ops::PreparedLinear& prepared,
+              std::span<const quant::LinearWeight> weights) const;
   /// Tells the source that a host tensor has been packed elsewhere.
   void release(const Tensor& host) const { source_->release(host); }
 
@@ -68,6 +76,7 @@ class WeightScope {
   const TensorSource* source_;
   const quant::WeightSource* weights_ = nullptr;  ///< source_, where it can hold quantized layers
   std::vector<ops::LinearPrecision>* precision_ = nullptr;
+  quant::WeightPolicy policy_;
   ops::Backend* backend_;
   DType dtype_;
   std::shared_ptr<const StreamedLayers> streamed_ = std::make_shared<const StreamedLayers>();

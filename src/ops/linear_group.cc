@@ -5,13 +5,14 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "quant/fp8.h"
 
 namespace dither::ops {
 namespace {
 
+bool has_codes(const LinearShard& shard) { return shard.weight.dtype() == DType::kF8E4M3; }
+
 bool runs_in_fp8(const LinearShard& shard) {
-  return shard.weight.dtype() == DType::kF8E4M3 && shard.input_scale.has_value();
+  return has_codes(shard) && shard.input_scale.has_value();
 }
 
 void check_shape(const LinearShard& shard, std::int64_t k) {
@@ -41,14 +42,26 @@ void check_scales(const LinearShard& shard) {
   }
 }
 
+void check_row_exponents(const LinearShard& shard) {
+  const std::size_t count = shard.row_exponents.size();
+  if (count == 0) return;
+  if (has_codes(shard) && !runs_in_fp8(shard) &&
+      static_cast<std::int64_t>(count) == shard.weight.dim(0)) {
+    return;
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("linear: '{}' {} has {} row_exponents, which only weight-only E4M3 has, "
+                          "one per row",
+                          shard.name, to_string(shard.weight), count));
+}
+
 std::string_view format_of(const LinearShard& shard) {
   if (runs_in_fp8(shard)) return "E4M3 with an input_scale";
-  return shard.weight.dtype() == DType::kF8E4M3 ? "E4M3 without an input_scale"
-                                                : dtype_name(shard.weight.dtype());
+  return has_codes(shard) ? "E4M3 without an input_scale" : dtype_name(shard.weight.dtype());
 }
 
 void check_together(const LinearShard& first, const LinearShard& other) {
-  if (runs_in_fp8(first) != runs_in_fp8(other)) {
+  if (runs_in_fp8(first) != runs_in_fp8(other) || has_codes(first) != has_codes(other)) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("linear: '{}' is {}, '{}' is {}: they cannot be one product",
                             first.name, format_of(first), other.name, format_of(other)));
@@ -68,33 +81,24 @@ LinearGroup group_shards(std::span<const LinearShard> shards) {
   const LinearShard& first = shards.front();
   LinearGroup group;
   group.k = first.weight.dim(-1);
+  group.codes = has_codes(first);
   if (runs_in_fp8(first)) group.input_scale = first.input_scale;
   bool scaled = false;
   for (const LinearShard& shard : shards) {
     check_shape(shard, group.k);
     check_scales(shard);
+    check_row_exponents(shard);
     check_together(first, shard);
-    const bool folded = shard.weight.dtype() == DType::kF8E4M3 && !group.input_scale;
-    const float scale = folded ? 1.0F : shard.weight_scale.value_or(1.0F);
-    scaled = scaled || group.input_scale || scale != 1.0F;
+    const float scale = shard.weight_scale.value_or(1.0F);
+    scaled = scaled || group.input_scale || scale != 1.0F || !shard.row_exponents.empty();
     group.n += shard.weight.dim(0);
+    for (const std::int8_t exponent : shard.row_exponents) {
+      group.scales.push_back(std::ldexp(scale, exponent));
+    }
     group.scales.resize(static_cast<std::size_t>(group.n), group.input_scale.value_or(1) * scale);
   }
   if (!scaled) group.scales.clear();
   return group;
-}
-
-Tensor dequantized(const LinearShard& shard) {
-  if (shard.weight.dtype() != DType::kF8E4M3) return shard.weight;
-  Tensor result = Tensor::host(shard.weight.shape(), DType::kF32);
-  for (std::int64_t row = 0; row < result.dim(0); ++row) {
-    const auto k = static_cast<std::size_t>(result.dim(1));
-    const Tensor codes = shard.weight.slice(0, row, row + 1);
-    quant::dequantize_e4m3({reinterpret_cast<const std::uint8_t*>(codes.raw()), k},
-                           shard.weight_scale.value_or(1),
-                           {result.slice(0, row, row + 1).data<float>(), k});
-  }
-  return result;
 }
 
 std::vector<LinearPrecision> precision_of(std::span<const LinearShard> shards,

@@ -31,8 +31,11 @@ struct LinearShard {
   std::optional<float> weight_scale = std::nullopt;
   /// Static activation scale. With E4M3 codes the product runs in FP8 (W8A8):
   ///   y = input_scale * weight_scale * sum_k e4m3(clamp(x / input_scale)) * weight,
-  /// without one the weight is only stored in FP8.
+  /// without one the weight is only stored in FP8 (weight-only): codes stay in memory and are
+  /// multiplied in the activations' dtype, which holds each exactly.
   std::optional<float> input_scale = std::nullopt;
+  /// Weight-only E4M3: row n's codes are multiplied by 2^row_exponents[n] too. Empty: by 1.
+  std::vector<std::int8_t> row_exponents = {};
 };
 
 /// Where a kernel writes its result, and as what.
@@ -61,6 +64,8 @@ struct LinearPrecision {
   std::string kernel;             ///< "onednn bf16", "reference e4m3", ...
   std::optional<float> weight_scale = std::nullopt;
   std::optional<float> input_scale = std::nullopt;
+  /// Of a weight that was quantized when it was loaded: |codes * scales - w| / |w|.
+  std::optional<double> weight_error = std::nullopt;
 };
 
 /// y = x W^T + b in a backend's execution layout.

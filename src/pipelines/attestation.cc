@@ -21,17 +21,37 @@ Json or_null(const std::string& text) { return text.empty() ? Json() : Json(text
 
 Json layer_json(const LayerAttestation& layer) {
   const auto& [executed, plan] = layer;
+  // A scale that was multiplied into the weight on load is known to the plan only.
+  const auto plan_scale = executed.weight_error ? std::nullopt : plan.weight_scale;
   return {{"name", executed.name},
           {"stored", dtype_name(plan.stored)},
           {"resident", dtype_name(executed.resident)},
           {"executed", executed_name(executed)},
           {"kernel", executed.kernel},
-          {"weight_scale", or_null(executed.weight_scale)},
+          {"weight_scale", or_null(executed.weight_scale ? executed.weight_scale : plan_scale)},
+          {"weight_error", executed.weight_error ? Json(*executed.weight_error) : Json()},
           {"input_scale", or_null(executed.input_scale)},
           {"scale_source", or_null(plan.scale_source)},
           {"fallback", or_null(plan.fallback)},
           {"fallback_detail", or_null(plan.fallback_detail)},
           {"declared", plan.declared}};
+}
+
+/// ", 57 quantized on load (relative error of the weights: mean 0.014, largest 0.019, blocks.0.q)"
+std::string quantized_on_load(const ComponentAttestation& attestation) {
+  double sum = 0;
+  int count = 0;
+  const ops::LinearPrecision* worst = nullptr;
+  for (const auto& [executed, plan] : attestation.layers) {
+    if (!executed.weight_error) continue;
+    sum += *executed.weight_error;
+    ++count;
+    if (worst == nullptr || *executed.weight_error > *worst->weight_error) worst = &executed;
+  }
+  if (worst == nullptr) return {};
+  return fmt::format(
+      ", {} quantized on load (relative error of the weights: mean {:.4f}, largest {:.4f}, {})",
+      count, sum / count, *worst->weight_error, worst->name);
 }
 
 }  // namespace
@@ -62,7 +82,10 @@ std::string executed_name(const ops::LinearPrecision& executed) {
 std::string summarize(const ComponentAttestation& attestation) {
   std::map<std::pair<std::string, std::string>, int> counts;  // (why, executed as)
   for (const LayerAttestation& layer : attestation.layers) {
-    ++counts[{layer.plan.fallback, executed_name(layer.executed)}];
+    const bool expanded =
+        layer.executed.resident == DType::kF8E4M3 && layer.executed.product != DType::kF8E4M3;
+    ++counts[{layer.plan.fallback,
+              executed_name(layer.executed) + (expanded ? " of FP8 weights" : "")}];
   }
   std::vector<std::string> parts;
   for (const auto& [key, count] : counts) {
@@ -71,7 +94,8 @@ std::string summarize(const ComponentAttestation& attestation) {
   }
   const auto silent =
       std::ranges::count_if(attestation.layers, [](const auto& layer) { return layer.silent(); });
-  return fmt::format("{}: {}, {} silent", attestation.component, fmt::join(parts, ", "), silent);
+  return fmt::format("{}: {}, {} silent{}", attestation.component, fmt::join(parts, ", "), silent,
+                     quantized_on_load(attestation));
 }
 
 void require_declared_precision(const ComponentAttestation& attestation) {

@@ -35,7 +35,9 @@ ComponentAttestation attest(std::string component, std::string declared_by,
 /// "FP8" for a product of E4M3 codes, else the dtype's name: "BF16".
 std::string executed_name(const ops::LinearPrecision& executed);
 
-/// "transformer: 342 FP8, 152 BF16 by profile flux1, 10 BF16 by exclusion, 0 silent"
+/// "transformer: 342 FP8, 152 BF16 by profile flux1, 10 BF16 by exclusion, 0 silent". "of FP8
+/// weights" follows where codes lie in memory that are not multiplied as such; the weights' error
+/// where they were quantized on load.
 std::string summarize(const ComponentAttestation& attestation);
 
 /// Throws kUnsupported, listing the layers, when any falls back although the checkpoint does not
@@ -43,7 +45,8 @@ std::string summarize(const ComponentAttestation& attestation);
 void require_declared_precision(const ComponentAttestation& attestation);
 
 /// {"component", "declared_by", "summary", "layers": [{"name", "stored", "resident", "executed",
-/// "kernel", "weight_scale", "input_scale", "scale_source", "fallback", "declared"}]}
+/// "kernel", "weight_scale", "weight_error", "input_scale", "scale_source", "fallback",
+/// "fallback_detail", "declared"}]}
 nlohmann::ordered_json to_json(const ComponentAttestation& attestation);
 
 }  // namespace dither

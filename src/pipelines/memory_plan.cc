@@ -22,15 +22,29 @@ constexpr std::size_t kStreamedPlaces = 2;
 double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 double gib(std::size_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
+/// A layer whose weight is E4M3 codes in memory.
+bool keeps_codes(const quant::LayerPlan& layer, const quant::WeightSource& source, DType dtype,
+                 const quant::WeightPolicy& policy) {
+  switch (layer.format) {
+    case quant::Format::kFp8:
+      return dtype == DType::kBF16;
+    case quant::Format::kNvfp4:
+      return policy.nvfp4_as_fp8;
+    case quant::Format::kNone:
+      if (layer.stored == DType::kF8E4M3) return policy.keep_fp8;
+      return policy.plain_as_fp8 && source.declared_by().empty();
+  }
+  return false;
+}
+
 std::size_t resident_bytes(const nn::TensorSpec& spec, const quant::WeightSource& source,
-                           DType dtype) {
+                           DType dtype, const quant::WeightPolicy& policy) {
   constexpr std::string_view kWeight = ".weight";
   const quant::LayerPlan* layer = nullptr;
   if (spec.name.ends_with(kWeight)) {
     layer = source.find_layer(spec.name.substr(0, spec.name.size() - kWeight.size()));
   }
-  const bool codes =
-      layer != nullptr && layer->format == quant::Format::kFp8 && dtype == DType::kBF16;
+  const bool codes = layer != nullptr && keeps_codes(*layer, source, dtype, policy);
   const auto elements = static_cast<std::size_t>(element_count(spec.shape));
   const std::size_t bytes = elements * dtype_bits(codes ? DType::kF8E4M3 : dtype) / 8;
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -176,10 +190,11 @@ std::size_t SequenceBytes::total() const {
 }
 
 ComponentBytes component_bytes(std::string name, const nn::TensorTable& table,
-                               const quant::WeightSource& source, DType dtype) {
+                               const quant::WeightSource& source, DType dtype,
+                               const quant::WeightPolicy& policy) {
   ComponentBytes bytes{.name = std::move(name), .fixed = 0, .sequences = {}};
   for (const nn::TensorSpec& spec : table.specs()) {
-    const std::size_t tensor = resident_bytes(spec, source, dtype);
+    const std::size_t tensor = resident_bytes(spec, source, dtype, policy);
     if (spec.sequence.empty()) {
       bytes.fixed += tensor;
       continue;

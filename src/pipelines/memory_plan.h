@@ -9,6 +9,7 @@
 #include "nn/tensor_table.h"
 #include "nn/weight_scope.h"
 #include "pipelines/stage.h"
+#include "quant/weight_policy.h"
 #include "quant/weight_source.h"
 
 namespace dither {
@@ -36,9 +37,10 @@ struct ComponentBytes {
 };
 
 /// From headers alone; `dtype` is the activations'. FP8 layers take a byte a weight where that is
-/// kBF16.
+/// kBF16, those that `policy` makes or keeps FP8 always.
 ComponentBytes component_bytes(std::string name, const nn::TensorTable& table,
-                               const quant::WeightSource& source, DType dtype);
+                               const quant::WeightSource& source, DType dtype,
+                               const quant::WeightPolicy& policy = {});
 
 /// A component that takes part in a plan.
 struct PlannedComponent {

@@ -135,5 +135,19 @@ TEST(ComponentBytes, OfFlux1) {
   }
 }
 
+TEST(ComponentBytes, FollowTheWeightPolicy) {
+  const auto folder =
+      ModelFolder::open(std::filesystem::path(DITHER_SOURCE_DIR) / "models/configs/flux1-dev");
+  const Flux1Configs configs = load_flux1_configs(folder);
+  const auto checkpoints = open_flux1_checkpoints(folder, configs, {.format = LoadFormat::kDummy});
+  const quant::WeightSource& t5 = *checkpoints.text_encoder_2;
+  const auto table = models::t5_encoder_table(configs.text_encoder_2, t5);
+  const auto blocks = [&](const quant::WeightPolicy& policy) {
+    return static_cast<double>(
+        component_bytes("t5", table, t5, DType::kBF16, policy).sequences.at(0).total());
+  };
+  EXPECT_NEAR(blocks({.plain_as_fp8 = true}) / blocks({}), 0.5, 0.001);
+}
+
 }  // namespace
 }  // namespace dither

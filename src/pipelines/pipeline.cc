@@ -1,11 +1,13 @@
 #include "pipelines/pipeline.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <array>
 #include <charconv>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace dither {
 namespace {
@@ -80,6 +82,14 @@ std::optional<AttentionSchedule> parse_attention_schedule(std::string_view text)
     if (part.size() == rest.size()) return schedule;
     rest.remove_prefix(part.size() + 1);
   }
+}
+
+std::string weight_precision_name(const WeightOptions& options) {
+  std::vector<std::string_view> names;
+  if (options.policy.keep_fp8) names.emplace_back("weight-only-fp8=keep");
+  if (options.policy.nvfp4_as_fp8) names.emplace_back("nvfp4-as=fp8");
+  if (options.fp8_text_encoder) names.emplace_back("text-encoder-precision=fp8");
+  return names.empty() ? "default" : fmt::format("{}", fmt::join(names, ","));
 }
 
 std::string_view load_format_name(LoadFormat format) {

@@ -16,6 +16,7 @@
 #include "ops/types.h"
 #include "pipelines/attestation.h"
 #include "pipelines/memory_plan.h"
+#include "quant/weight_policy.h"
 #include "tensor/tensor.h"
 
 namespace dither {
@@ -141,7 +142,14 @@ struct WeightOptions {
   bool strict_precision = false;
   AttentionSchedule attention = {};
   OffloadOptions offload = {};
+  /// As what quantized weights lie in memory. Not plain_as_fp8, of which the next speaks.
+  quant::WeightPolicy policy = {};
+  /// The linear weights of the large text encoder (T5) become weight-only E4M3.
+  bool fp8_text_encoder = false;
 };
+
+/// "default", or what is not: "weight-only-fp8=keep,nvfp4-as=fp8,text-encoder-precision=fp8".
+std::string weight_precision_name(const WeightOptions& options);
 
 /// Told after every denoising step. Return false to stop: generate() throws kCancelled.
 struct Progress {

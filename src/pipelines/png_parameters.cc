@@ -63,6 +63,9 @@ std::string to_json(const PictureParameters& parameters) {
   if (parameters.attention.fp8) {
     json["attention_precision"] = attention_schedule_name(parameters.attention);
   }
+  if (parameters.policy.keep_fp8) json["weight_only_fp8"] = "keep";
+  if (parameters.policy.nvfp4_as_fp8) json["nvfp4_as"] = "fp8";
+  if (parameters.fp8_text_encoder) json["text_encoder_precision"] = "fp8";
   json["noise"] = noise_source_name(parameters.noise);
   json["seed"] = std::to_string(parameters.seed);
   json["prompt"] = request.prompt;
@@ -98,6 +101,14 @@ PictureParameters parse_picture_parameters(std::string_view json, std::string_vi
   const auto attention = document.get<std::string>("attention_precision", "bf16");
   parameters.attention =
       known(parse_attention_schedule(attention), path, "attention_precision", attention);
+  const auto is = [&](const char* key, const char* usual, const char* other) {
+    const auto value = document.get<std::string>(key, usual);
+    const bool chosen = value == other;
+    return known(chosen || value == usual ? std::optional(chosen) : std::nullopt, path, key, value);
+  };
+  parameters.policy.keep_fp8 = is("weight_only_fp8", "expand", "keep");
+  parameters.policy.nvfp4_as_fp8 = is("nvfp4_as", "bf16", "fp8");
+  parameters.fp8_text_encoder = is("text_encoder_precision", "bf16", "fp8");
   const auto noise = document.get<std::string>("noise");
   parameters.noise = known(parse_noise_source(noise), path, "noise", noise);
   parameters.seed = parse_seed(document.get<std::string>("seed"), path);

@@ -29,6 +29,8 @@ struct PictureParameters {
   DType dtype = DType::kBF16;
   std::string device;  ///< "cpu" or "cuda"
   AttentionSchedule attention = {};
+  quant::WeightPolicy policy = {};  ///< WeightOptions::policy
+  bool fp8_text_encoder = false;
   NoiseSource noise = NoiseSource::kTorchCpu;
   std::uint64_t seed = 0;  ///< of this picture
   ResolvedRequest request;

@@ -45,6 +45,25 @@ TEST(PngParameters, RoundTrip) {
   EXPECT_EQ(parse_picture_parameters(to_json(bare), "a.png"), bare);
 }
 
+TEST(PngParameters, WeightsInAnotherPrecisionAreNamed) {
+  for (const char* key : {"weight_only_fp8", "nvfp4_as", "text_encoder_precision"}) {
+    EXPECT_EQ(to_json(full()).find(key), std::string::npos) << key;
+  }
+  PictureParameters parameters = full();
+  parameters.policy = {.keep_fp8 = true, .nvfp4_as_fp8 = true};
+  parameters.fp8_text_encoder = true;
+  const std::string json = to_json(parameters);
+  EXPECT_THAT(json, HasSubstr(R"("weight_only_fp8":"keep","nvfp4_as":"fp8",)"
+                              R"("text_encoder_precision":"fp8")"));
+  EXPECT_EQ(parse_picture_parameters(json, "a.png"), parameters);
+  std::string unknown = json;
+  unknown.replace(unknown.find(R"("keep")"), 6, R"("pack")");
+  const Error error = error_of([&] { parse_picture_parameters(unknown, "a.png"); });
+  EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+  EXPECT_THAT(error.what(),
+              AllOf(HasSubstr("a.png"), HasSubstr("weight_only_fp8"), HasSubstr("pack")));
+}
+
 TEST(PngParameters, DummyWeightsAreNamed) {
   EXPECT_EQ(to_json(full()).find("load_format"), std::string::npos);
   PictureParameters dummy = full();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -19,7 +20,7 @@ struct LayerPlan {
   Format format = Format::kNone;  ///< as which it is executed
   /// Of the product: FP8's weight_scale, NVFP4's weight_scale_2.
   std::optional<float> weight_scale = {};
-  std::optional<float> input_scale = {};
+  std::optional<float> input_scale = {};  ///< amax / 448, NVFP4's amax / (6 * 448)
   std::string scale_source = {};  ///< "checkpoint", "backbone transformer.pt"; empty: no scales
   /// What takes a layer of a quantized checkpoint back from its format: "exclusion", "profile
   /// flux1", "weight-only storage"; empty: nothing does.
@@ -30,11 +31,18 @@ struct LayerPlan {
   std::string problem = {};
 };
 
-/// The weight of a linear layer as a backend executes it; see ops::LinearShard.
+/// The weight of a linear layer as a source gives it, then, after apply_policy(), as a
+/// backend executes it; see ops::LinearShard.
 struct LinearWeight {
   Tensor weight;  ///< [N, K] kF8E4M3 codes or floating point, in host memory
-  std::optional<float> weight_scale;
-  std::optional<float> input_scale;
+  std::optional<float> weight_scale = {};
+  std::optional<float> input_scale = {};        ///< of a source: as in LayerPlan
+  std::string name = {};                        ///< without ".weight"
+  Format format = Format::kNone;                ///< in which the checkpoint has it
+  bool left_16_bit = false;                     ///< by the checkpoint, which is quantized elsewhere
+  std::vector<std::int8_t> row_exponents = {};  ///< see ops::LinearShard
+  /// Where codes were made on load: |codes * scales - w| / |w|, Euclidean norms.
+  std::optional<double> weight_error = {};
 };
 
 /// A checkpoint whose linear layers may be quantized. As a TensorSource it shows the logical

@@ -67,6 +67,8 @@ struct Comparison {
   Shape trajectory_shape;
   std::vector<StepSimilarity> steps;
   std::size_t selected_step = 0;
+  /// What the text encoders made of the prompt, where both have it in one shape.
+  std::vector<std::pair<std::string, Similarity>> embeddings;
   std::vector<PictureSimilarity> frames;  ///< a picture has one, saved trajectories have none
   std::vector<LayerError> layers;
   std::vector<LayerPrecisionRow> precision;
@@ -81,8 +83,8 @@ std::size_t select_step(int index, std::size_t steps);
 /// Mean; 0 of nothing.
 double mean(const std::vector<double>& values);
 
-/// The document of SGLang's trajectory comparison: its keys, sorted, indent 2, infinity and NaN as
-/// Python writes them.
+/// The document of SGLang's trajectory comparison: its keys and "embedding_metrics", sorted, indent
+/// 2, infinity and NaN as Python writes them.
 std::string comparison_json(const Comparison& comparison);
 
 /// A page that needs nothing but itself: curves per step, pictures and their difference, layers

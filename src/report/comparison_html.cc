@@ -66,13 +66,14 @@ std::string introduction(const Comparison& comparison) {
 
 std::string result(const Comparison& comparison) {
   const Similarity& s = comparison.selected().similarity;
-  Rows rows = {{"", "cosine", "MAE", "RMSE", "max abs", "L2", "PSNR (dB)"}};
+  Rows rows = {{"", "cosine", "MAE", "RMSE", "max abs", "L2", "L2, relative", "PSNR (dB)"}};
   const auto add = [&rows](std::string title, const Similarity& similarity, std::string psnr) {
     rows.push_back({std::move(title), fmt::format("{:.6f}", similarity.cosine),
                     number(similarity.mae), number(similarity.rmse), number(similarity.max_abs),
-                    number(similarity.l2), std::move(psnr)});
+                    number(similarity.l2), number(similarity.relative_l2), std::move(psnr)});
   };
   add(fmt::format("latents after step {}", comparison.selected().step), s, "");
+  for (const auto& [name, similarity] : comparison.embeddings) add(name, similarity, "");
   for (const PictureSimilarity& frame : comparison.frames) {
     add("picture", frame.pixels, fmt::format("{:.2f}", frame.psnr_db));
   }

@@ -70,6 +70,15 @@ Json trajectory_json(const Comparison& comparison) {
           {"per_step_metrics", per_step}};
 }
 
+Json embeddings_json(const Comparison& comparison) {
+  Json json = Json::object();
+  for (const auto& [name, similarity] : comparison.embeddings) {
+    json[name] = similarity_json(similarity);
+    json[name]["relative_l2"] = similarity.relative_l2;
+  }
+  return json;
+}
+
 /// `all_frames_metrics` is over the pixels of all frames; a picture is its only frame.
 Json output_json(const std::vector<PictureSimilarity>& frames) {
   if (frames.empty()) return {};
@@ -154,6 +163,7 @@ std::string comparison_json(const Comparison& comparison) {
   json["backend_overrides"] = {{"reference_fp4_gemm_backend", Json()},
                                {"candidate_fp4_gemm_backend", Json()}};
   json["trajectory_metrics"] = trajectory_json(comparison);
+  json["embedding_metrics"] = embeddings_json(comparison);
   json["output_metrics"] = output_json(comparison.frames);
   std::string text;
   write(json, 0, text);

@@ -42,6 +42,7 @@ Comparison example() {
           .trajectory_shape = {1, 1, 4, 8},
           .steps = {{0, 1000.0, std::nullopt, {}}},
           .selected_step = 0,
+          .embeddings = {{"prompt_embeds", {.cosine = 0.5, .relative_l2 = 0.25}}},
           .frames = {{{}, std::numeric_limits<double>::infinity()}},
           .layers = {{"blocks.0", "BF16", "FP8", 0, 0.999, 0.02}},
           .precision = {{"transformer", "blocks.0", "F8_E4M3", "FP8", "k", "checkpoint", ""}}};
@@ -60,10 +61,11 @@ TEST(ComparisonJson, HasTheDocumentsKeysAndNoOthers) {
   for (std::size_t at; (at = text.find("Infinity")) != std::string::npos;)
     text.replace(at, 8, 1, '9');
   const auto json = nlohmann::json::parse(text);
-  EXPECT_THAT(keys(json),
-              ElementsAre("backend_overrides", "candidate_generation", "measure_runs", "model_path",
-                          "output_metrics", "prompt", "reference_generation", "sampling_kwargs",
-                          "seed", "server_kwargs", "trajectory_metrics", "warmup_runs"));
+  EXPECT_THAT(
+      keys(json),
+      ElementsAre("backend_overrides", "candidate_generation", "embedding_metrics", "measure_runs",
+                  "model_path", "output_metrics", "prompt", "reference_generation",
+                  "sampling_kwargs", "seed", "server_kwargs", "trajectory_metrics", "warmup_runs"));
   EXPECT_THAT(keys(json["candidate_generation"]),
               UnorderedElementsAre(
                   "fp4_gemm_backend", "warmup_runs", "measure_runs", "generation_time_s",
@@ -76,6 +78,8 @@ TEST(ComparisonJson, HasTheDocumentsKeysAndNoOthers) {
   EXPECT_THAT(keys(json["trajectory_metrics"]["per_step_metrics"][0]),
               UnorderedElementsAre("step_index", "reference_timestep", "candidate_timestep",
                                    "cosine_similarity", "mae", "mse", "rmse", "max_abs", "l2"));
+  EXPECT_EQ(json["embedding_metrics"]["prompt_embeds"]["cosine_similarity"], 0.5);
+  EXPECT_EQ(json["embedding_metrics"]["prompt_embeds"]["relative_l2"], 0.25);
   EXPECT_THAT(keys(json["output_metrics"]),
               UnorderedElementsAre("num_frames", "frame0_metrics", "mid_frame_index",
                                    "mid_frame_metrics", "all_frames_metrics"));
@@ -92,6 +96,7 @@ TEST(ComparisonJson, SavedTrajectoriesLeaveTheRestNull) {
                                             .candidate = {},
                                             .trajectory_shape = {1, 1, 4, 8},
                                             .steps = {{}},
+                                            .embeddings = {},
                                             .frames = {},
                                             .layers = {},
                                             .precision = {}});
@@ -107,6 +112,7 @@ TEST(ComparisonHtml, NeedsNothingButItself) {
   EXPECT_THAT(page, HasSubstr("data:image/png;base64,"));
   EXPECT_THAT(page, HasSubstr("<polyline"));
   EXPECT_THAT(page, HasSubstr("transformer: 4 FP8, 0 silent"));
+  EXPECT_THAT(page, HasSubstr("prompt_embeds"));
   for (const char* outside : {"http", "<script", "<link", "@import", "url("}) {
     EXPECT_THAT(page, Not(HasSubstr(outside)));
   }

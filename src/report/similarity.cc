@@ -80,6 +80,11 @@ Similarity compare_values(std::span<const float> reference, std::span<const floa
   result.mse = squared / count;
   result.rmse = std::sqrt(result.mse);
   result.l2 = std::sqrt(squared);
+  if (reference_squared > 0) {
+    result.relative_l2 = result.l2 / std::sqrt(reference_squared);
+  } else if (result.l2 != 0) {
+    result.relative_l2 = std::numeric_limits<double>::infinity();
+  }
   return result;
 }
 

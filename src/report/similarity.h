@@ -12,12 +12,13 @@ namespace dither {
 
 /// How far a candidate c is from a reference r, over all elements. Sums are kept in float64.
 struct Similarity {
-  double cosine = 1;   ///< r.c / (|r| |c|); 1 when both norms are 0, 0 when one is
-  double mae = 0;      ///< mean |c - r|
-  double mse = 0;      ///< mean (c - r)^2
-  double rmse = 0;     ///< sqrt(mse)
-  double max_abs = 0;  ///< max |c - r|
-  double l2 = 0;       ///< |c - r|
+  double cosine = 1;       ///< r.c / (|r| |c|); 1 when both norms are 0, 0 when one is
+  double mae = 0;          ///< mean |c - r|
+  double mse = 0;          ///< mean (c - r)^2
+  double rmse = 0;         ///< sqrt(mse)
+  double max_abs = 0;      ///< max |c - r|
+  double l2 = 0;           ///< |c - r|
+  double relative_l2 = 0;  ///< |c - r| / |r|; 0 when both are 0, infinite when |r| is
 };
 
 /// Throws kInvalidArgument when the spans differ in length or are empty.

@@ -43,6 +43,15 @@ TEST_P(CompareValues, MatchesValuesByHand) {
   EXPECT_DOUBLE_EQ(got.l2, expected.l2);
 }
 
+TEST(RelativeL2, IsOfTheReferencesNorm) {
+  const std::vector<float> zero = {0, 0};
+  const std::vector<float> r = {3, 4};
+  const std::vector<float> c = {3, 5};
+  EXPECT_DOUBLE_EQ(compare_values(r, c).relative_l2, 0.2);
+  EXPECT_EQ(compare_values(zero, zero).relative_l2, 0);
+  EXPECT_EQ(compare_values(zero, r).relative_l2, kInfinity);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Table, CompareValues,
     ::testing::Values(Case{"Same", {3, 4}, {3, 4}, {1, 0, 0, 0, 0, 0}},

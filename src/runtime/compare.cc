@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
@@ -39,7 +40,26 @@ std::vector<std::pair<std::string, std::string>> describe(const LoadOptions& loa
   if (transformer.modelopt_backbone) {
     options.emplace_back("modelopt_backbone", transformer.modelopt_backbone->string());
   }
+  if (const auto weights = weight_precision_name(load.weights); weights != "default") {
+    options.emplace_back("weight_precision", weights);
+  }
   return options;
+}
+
+std::vector<std::pair<std::string, Similarity>> compare_embeddings(const Trajectory& reference,
+                                                                   const Trajectory& candidate) {
+  const auto values = [](const Tensor& tensor) {
+    return std::span(tensor.data<float>(), static_cast<std::size_t>(tensor.elements()));
+  };
+  std::vector<std::pair<std::string, Similarity>> similarities;
+  for (const auto& [name, r] : reference.embeddings) {
+    for (const auto& [other, c] : candidate.embeddings) {
+      const bool comparable = name == other && r.shape() == c.shape() && r.dtype() == DType::kF32 &&
+                              c.dtype() == DType::kF32 && r.elements() > 0;
+      if (comparable) similarities.emplace_back(name, compare_values(values(r), values(c)));
+    }
+  }
+  return similarities;
 }
 
 std::vector<LayerPrecisionRow> precision_rows(const Pipeline& pipeline) {
@@ -151,6 +171,7 @@ Comparison compare_models(const CompareOptions& options, const ProgressCallback&
       .steps = compare_steps({reference.trajectory.latents, reference.trajectory.timesteps},
                              {candidate.trajectory.latents, candidate.trajectory.timesteps}),
       .selected_step = 0,
+      .embeddings = compare_embeddings(reference.trajectory, candidate.trajectory),
       .frames = {},
       .layers = {},
       .precision = precision_rows(*candidate.loaded.pipeline)};
@@ -176,6 +197,7 @@ Comparison compare_trajectory_files(const std::filesystem::path& reference,
   comparison.trajectory_shape = r.latents.shape();
   comparison.steps = compare_steps({r.latents, r.timesteps}, {c.latents, c.timesteps});
   comparison.selected_step = select_step(step_index, comparison.steps.size());
+  comparison.embeddings = compare_embeddings(r, c);
   return comparison;
 }
 

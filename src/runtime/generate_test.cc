@@ -2,14 +2,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/test_util.h"
 #include "media/png.h"
 #include "pipelines/png_parameters.h"
+#include "report/similarity.h"
 #include "runtime/load.h"
 
 namespace dither {
@@ -52,6 +55,45 @@ TEST_P(Generate, SeveralOutputsEqualSingleRequests) {
     single.seed = picture.seed;
     EXPECT_EQ(draw(single).at(0).image, picture.image) << "seed " << picture.seed;
   }
+}
+
+// A weight in E4M3 is off by 1/16 of itself at most, and so is each product. No path through the 2
+// blocks has more than 2 * 4 of them, whose errors add as squares.
+TEST_P(Generate, TextEncoderWeightsInFp8MoveTheEmbeddingsLittle) {
+  LoadOptions options{.model_path = kModel, .dtype = GetParam()};
+  options.weights.fp8_text_encoder = true;
+  const LoadedPipeline fp8 = load_pipeline(options);
+  request_.record_trajectory = true;
+  const Trajectory expected = draw(request_).at(0).trajectory.value();
+  const Trajectory actual = fp8.pipeline->generate(request_, {}).images.at(0).trajectory.value();
+  const auto similarity = [](const Tensor& r, const Tensor& c) {
+    const auto values = [](const Tensor& tensor) {
+      return std::span(tensor.data<float>(), static_cast<std::size_t>(tensor.elements()));
+    };
+    return compare_values(values(r), values(c));
+  };
+  for (std::size_t i = 0; i < expected.embeddings.size(); ++i) {
+    const auto& [name, embedding] = expected.embeddings[i];
+    const Similarity s = similarity(embedding, actual.embeddings[i].second);
+    RecordProperty(name + " cosine", std::to_string(s.cosine));
+    RecordProperty(name + " relative L2", std::to_string(s.relative_l2));
+    if (name == "prompt_embeds") {
+      EXPECT_GT(s.relative_l2, 0);
+      EXPECT_LT(s.relative_l2, std::sqrt(8.0) / 16);
+    } else {
+      EXPECT_EQ(s.relative_l2, 0) << name;  // CLIP's
+    }
+  }
+  int codes = 0;
+  for (const ComponentAttestation& component : fp8.pipeline->attestation()) {
+    for (const LayerAttestation& layer : component.layers) {
+      const bool in_codes = layer.executed.resident == DType::kF8E4M3;
+      EXPECT_EQ(in_codes, component.component == "text_encoder_2") << layer.executed.name;
+      EXPECT_EQ(in_codes, layer.executed.weight_error.has_value()) << layer.executed.name;
+      codes += in_codes ? 1 : 0;
+    }
+  }
+  EXPECT_EQ(codes, 14);
 }
 
 /// u + 1 (c - u) = c, and a prompt steered away from itself by any scale stays where it is.

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "base/error.h"
 #include "ops/ops.h"
@@ -25,14 +23,6 @@ std::vector<float> columns(const Tensor& host, std::int64_t begin, std::int64_t 
     values.insert(values.end(), first, first + count);
   }
   return values;
-}
-
-/// |c - r| / |r|
-double relative_l2(std::span<const float> reference, double difference) {
-  double squared = 0;
-  for (const float value : reference) squared += double{value} * value;
-  if (squared == 0) return difference == 0 ? 0 : std::numeric_limits<double>::infinity();
-  return difference / std::sqrt(squared);
 }
 
 bool executed_alike(const ops::LinearPrecision& a, const ops::LinearPrecision& b) {
@@ -99,7 +89,7 @@ void LayerComparison::add(std::span<const ops::LinearPrecision> reference,
                        .candidate_execution = executed_name(candidate[i]),
                        .step = step_,
                        .cosine = similarity.cosine,
-                       .relative_l2 = relative_l2(expected, similarity.l2)});
+                       .relative_l2 = similarity.relative_l2});
     begin += count;
   }
 }

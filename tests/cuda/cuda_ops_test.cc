@@ -178,6 +178,83 @@ TEST_P(CudaOps, Fp8Linear) {
   }
 }
 
+// Weight-only codes are expanded to the activations' dtype at every use: the reference's numbers,
+// whether shards share a scale (one product) or not (one each), with and without row exponents.
+TEST_P(CudaOps, WeightOnlyE4m3Linear) {
+  for (const auto& [rows, n, k] : {std::array<std::int64_t, 3>{1, 2, 1},
+                                   {1, 64, 64},
+                                   {33, 130, 17},
+                                   {5, 32, 40},
+                                   {7, 24, 1001},
+                                   {256, 3072, 1024}}) {
+    for (const bool same_scale : {true, false}) {
+      for (const bool exponents : {true, false}) {
+        SCOPED_TRACE(fmt::format("L {} N {} K {} one scale {} exponents {}", rows, n, k, same_scale,
+                                 exponents));
+        compare(
+            [&](Inputs& in) {
+              std::vector<ops::LinearShard> shards;
+              for (int i = 0; i < 2; ++i) {
+                ops::LinearShard shard{"w", in.host_codes({n / 2, k}), in.host({n / 2})};
+                shard.weight_scale =
+                    same_scale ? 1.0F / 448 : (0.5F + 0.25F * static_cast<float>(i)) / 448;
+                for (std::int64_t row = 0; exponents && row < n / 2; ++row) {
+                  shard.row_exponents.push_back(static_cast<std::int8_t>(-(row % 5)));
+                }
+                shards.push_back(std::move(shard));
+              }
+              const auto layer = in.backend().prepare_linear(shards, in.dtype());
+              return ops::linear(
+                  in.tensor({1, rows, k}), *layer,
+                  {.activation = ops::Activation::kGeluTanh, .residual = in.strided({1, rows, n})});
+            },
+            2 * sum_error(k), sum_bound(k));
+      }
+    }
+  }
+}
+
+TEST_P(CudaOps, WeightOnlyE4m3StaysOneByteAWeight) {
+  Inputs in(*cuda_, GetParam());
+  std::vector<ops::LinearShard> shards = {{"w", in.host_codes({256, 1024}), {}, 0.5F}};
+  const auto plain = cuda_->prepare_linear(shards, GetParam());
+  EXPECT_EQ(plain->resident_bytes(), 256 * 1024U);
+  shards.front().row_exponents.assign(256, 3);
+  const auto layer = cuda_->prepare_linear(shards, GetParam());
+  EXPECT_EQ(layer->resident_bytes(), 256 * 1024U + 256 * 4U);
+  const ops::LinearPrecision& record = layer->precision().front();
+  EXPECT_EQ(record.resident, DType::kF8E4M3);
+  EXPECT_EQ(record.product, GetParam());
+  EXPECT_EQ(record.kernel, bf16() ? "cublaslt bf16, e4m3 weights" : "cublaslt f32, e4m3 weights");
+  EXPECT_FALSE(layer->e4m3_input());
+}
+
+// Layers of several sizes share the memory that they are expanded into, also in a graph, which a
+// larger layer that comes later must not pull away.
+TEST_P(CudaOps, WeightOnlyE4m3RepeatsInAGraph) {
+  Inputs in(*cuda_, GetParam());
+  const auto layer = [&](std::int64_t n, std::int64_t k) {
+    std::vector<ops::LinearShard> shards = {{"w", in.host_codes({n, k}), {}, 1.0F / 448}};
+    shards.front().row_exponents.assign(static_cast<std::size_t>(n), -1);
+    return cuda_->prepare_linear(shards, GetParam());
+  };
+  const auto first = layer(64, 96);
+  const auto second = layer(160, 64);
+  const Tensor x = in.tensor({1, 9, 96});
+  const Tensor y = Tensor::empty({1, 9, 160}, GetParam(), *cuda_);
+  const auto graph =
+      cuda_->record([&] { ops::linear(ops::linear(x, *first), *second, {.out = {.tensor = y}}); });
+  graph->replay();
+  const std::vector<float> expected = to_floats(y);
+  graph->replay();
+  EXPECT_EQ(to_floats(y), expected);
+  const auto larger = layer(512, 96);
+  const std::vector<float> other = to_floats(ops::linear(x, *larger));
+  graph->replay();
+  EXPECT_EQ(to_floats(y), expected);
+  EXPECT_EQ(to_floats(ops::linear(x, *larger)), other);
+}
+
 TEST_P(CudaOps, Norms) {
   for (const std::int64_t width : {1, 2, 15, 16, 127, 256, 768, 3072, 4096, 9000}) {
     SCOPED_TRACE(fmt::format("D {}", width));

@@ -93,6 +93,14 @@ class Models(CommandTest):
         for size in ("16", "GiB", "-1GiB", "1e3GiB", "16 GiB", "1000000GiB", ""):
             self.fail_with(2, "generate", "x", "--max-vram=" + size, says=["--max-vram", size])
 
+    def test_weights_in_memory(self):
+        for option, value, values in [("--weight-only-fp8", "maybe", ["expand", "keep"]),
+                                      ("--nvfp4-as", "int8", ["bf16", "fp8"]),
+                                      ("--text-encoder-precision", "f32", ["bf16", "fp8"])]:
+            self.fail_with(2, "generate", "x", option, value, says=[option, value, *values])
+            side = option.replace("--", "--candidate-", 1)
+            self.fail_with(2, "compare", "x", side, value, says=[side, value, *values])
+
     def test_missing_parts(self):
         model = self.copy_model()
         for part in [TRANSFORMER, "vae/config.json", "tokenizer/tokenizer.json", "text_encoder_2",

@@ -24,6 +24,21 @@ class Compare(CommandTest):
         self.assertNotIn("http", page)
         self.assertIn("transformer_blocks.0.attn.to_q", page)
 
+    def test_text_encoder_in_fp8(self):
+        printed = self.compare("--candidate-text-encoder-precision", "fp8", "--output-json",
+                               "a.json", "--html", "a.html", "--layer-steps", "none")
+        self.assertEqual(printed["pooled_prompt_embeds_cosine"], "1.000000")
+        self.assertGreater(float(printed["prompt_embeds_cosine"]), 0.99)
+        self.assertGreater(float(printed["prompt_embeds_relative_l2"]), 0)
+        document = json.loads((self.folder / "a.json").read_text())
+        embeddings = document["embedding_metrics"]
+        self.assertEqual(f'{embeddings["prompt_embeds"]["relative_l2"]:.6f}',
+                         printed["prompt_embeds_relative_l2"])
+        sides = document["server_kwargs"]
+        self.assertEqual(sides["candidate"]["weight_precision"], "text-encoder-precision=fp8")
+        self.assertNotIn("weight_precision", sides["reference"])
+        self.assertIn("14 BF16 of FP8 weights", (self.folder / "a.html").read_text())
+
     def test_the_same_twice(self):
         printed = self.compare("--output-json", "a.json")
         self.assertEqual(printed["trajectory_cosine"], "1.000000")

@@ -211,6 +211,30 @@ class Reports(CommandTest):
         self.assertEqual(dump["meta"]["prompt"], ["apple"])
         self.assertTrue(text.startswith('{\n  "timestamp"'))
 
+    def test_weights_made_fp8_on_load_are_said_and_repeated(self):
+        done = self.run_dither("generate", "apple", "--text-encoder-precision", "fp8", "-o",
+                               "a.png", "--perf-dump-path", "p.json", *FAST)
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(done.stderr.decode(), r"text_encoder_2: 14 BF16 of FP8 weights, 0 silent, "
+                         r"14 quantized on load \(relative error of the weights: mean 0\.0\d+, "
+                         r"largest 0\.0\d+, encoder\.block")
+        self.assertNotIn("transformer:", done.stderr.decode())
+        precision = json.loads((self.folder / "p.json").read_text())["precision"]
+        layers = {part["component"]: part["layers"] for part in precision}
+        for layer in layers["text_encoder_2"]:
+            self.assertEqual((layer["stored"], layer["resident"]), ("BF16", "F8_E4M3"))
+            self.assertIn("e4m3 weights", layer["kernel"])
+            self.assertTrue(0.01 < layer["weight_error"] < 1 / 16, layer)
+        for layer in layers["text_encoder"] + layers["transformer"]:
+            self.assertIsNone(layer["weight_error"])
+        self.succeed("generate", "--from", "a.png", "-o", "b.png", "--quiet")
+        self.assertEqual((self.folder / "a.png").read_bytes(),
+                         (self.folder / "b.png").read_bytes())
+        self.succeed("generate", "--from", "a.png", "-o", "c.png", "--quiet",
+                     "--text-encoder-precision", "bf16")
+        self.assertNotEqual((self.folder / "a.png").read_bytes(),
+                            (self.folder / "c.png").read_bytes())
+
     def test_trajectory(self):
         self.succeed("generate", "apple", "--save-trajectory", "t.safetensors", *FAST)
         header, data = read_safetensors(self.folder / "t.safetensors")

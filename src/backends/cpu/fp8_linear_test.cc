@@ -241,6 +241,57 @@ TEST_P(Fp8Linear, WeightOnlyFormatsAreScaled) {
   }
 }
 
+// As above, with activations in [-1, 1): a term is at most 448 times the scale, here 2^e <= 2^2
+// too.
+TEST_P(Fp8Linear, WeightOnlyCodesKeepRowExponentsOnOddShapes) {
+  for (const auto& [batch, rows, n, k] :
+       {LinearCase{1, 1, 1, 1}, LinearCase{1, 1, 64, 127}, LinearCase{2, 5, 3, 33},
+        LinearCase{2, 17, 127, 64}, LinearCase{1, 33, 100, 1001}}) {
+    SCOPED_TRACE(fmt::format("B {} L {} N {} K {}", batch, rows, n, k));
+    compare(
+        [&](ops::Backend& backend, Random& random) {
+          std::vector<ops::LinearShard> shards;
+          for (int i = 0; i < 2; ++i) {
+            ops::LinearShard& shard =
+                shards.emplace_back(ops::LinearShard{"w", random.codes({n, k}), random.host({n})});
+            for (std::int64_t row = 0; row < n; ++row) {
+              shard.row_exponents.push_back(static_cast<std::int8_t>(row % 7 - 4));
+            }
+          }
+          shards[1].row_exponents.clear();
+          shards[1].weight_scale = kWeightScale;
+          const auto layer = backend.prepare_linear(shards, GetParam().dtype);
+          const Tensor x = strided(random.host({batch, rows, k}), backend, GetParam().dtype);
+          return ops::linear(
+              x, *layer,
+              {ops::Activation::kGeluTanh,
+               strided(random.host({batch, 2 * n}), backend, GetParam().dtype),
+               strided(random.host({batch, rows, 2 * n}), backend, GetParam().dtype)});
+        },
+        sum_error(k) * 448 * 4 / 1.75);
+  }
+}
+
+// One layer of values and one of their codes are the same numbers, down to the order of the sums.
+TEST_P(Fp8Linear, WeightOnlyCodesEqualTheirValues) {
+  Random random;
+  const Tensor codes = random.codes({96, 144});
+  const std::vector<std::int8_t> exponents(96, -3);
+  Tensor values = Tensor::host(codes.shape(), DType::kF32);
+  for (std::int64_t i = 0; i < values.elements(); ++i) {
+    values.data<float>()[i] = kE4M3Values[static_cast<std::uint8_t>(codes.raw()[i])] / 8;
+  }
+  ops::LinearShard kept{"w", codes, {}};
+  kept.row_exponents = exponents;
+  const ops::LinearShard plain{"w", values, {}};
+  const Tensor x = fast_->upload(random.host({5, 144}), GetParam().dtype);
+  const auto expected =
+      to_floats(ops::linear(x, *fast_->prepare_linear({&plain, 1}, GetParam().dtype)));
+  const auto actual =
+      to_floats(ops::linear(x, *fast_->prepare_linear({&kept, 1}, GetParam().dtype)));
+  EXPECT_EQ(actual, expected);
+}
+
 TEST_P(Fp8Linear, NanOfAnActivationReachesItsRowOnly) {
   Random random;
   const std::vector<ops::LinearShard> shards = {
@@ -282,11 +333,29 @@ TEST_P(Fp8Linear, RecordsSayWhatRuns) {
 
 TEST_P(Fp8Linear, WeightsStayOneByteEach) {
   Random random;
-  const std::vector<ops::LinearShard> shards = {
-      {"w", random.codes({256, 1024}), random.host({256}), kWeightScale, kInputScale}};
-  const auto layer = fast_->prepare_linear(shards, GetParam().dtype);
-  const auto bias = static_cast<std::size_t>(GetParam().dtype == DType::kBF16 ? 2 : 4);
-  EXPECT_LE(layer->resident_bytes(), 256 * 1024 + 256 * (4 + std::max<std::size_t>(bias, 4)));
+  for (const auto& input_scale : {std::optional(kInputScale), std::optional<float>()}) {
+    const std::vector<ops::LinearShard> shards = {
+        {"w", random.codes({256, 1024}), random.host({256}), kWeightScale, input_scale}};
+    const auto layer = fast_->prepare_linear(shards, GetParam().dtype);
+    const auto bias = static_cast<std::size_t>(GetParam().dtype == DType::kBF16 ? 2 : 4);
+    EXPECT_LE(layer->resident_bytes(), 256 * 1024 + 256 * (4 + std::max<std::size_t>(bias, 4)));
+  }
+}
+
+TEST_P(Fp8Linear, RecordsOfWeightOnlyCodesSayWhatRuns) {
+  Random random;
+  const std::vector<ops::LinearShard> shards = {{"w", random.codes({16, 32}), {}, 0.5F}};
+  for (ops::Backend* backend : {fast_.get(), reference_.get()}) {
+    const auto layer = backend->prepare_linear(shards, GetParam().dtype);
+    const ops::LinearPrecision& w = layer->precision()[0];
+    EXPECT_EQ(w.stored, DType::kF8E4M3);
+    EXPECT_EQ(w.resident, backend == fast_.get() ? DType::kF8E4M3 : DType::kF32);
+    EXPECT_NE(w.product, DType::kF8E4M3);
+    EXPECT_THAT(w.kernel, HasSubstr(", e4m3 weights"));
+    EXPECT_EQ(w.weight_scale, 0.5F);
+    EXPECT_FALSE(w.input_scale);
+    EXPECT_FALSE(layer->e4m3_input());
+  }
 }
 
 TEST_P(Fp8Linear, ActivationsOfAnotherDtypeAreRefused) {
@@ -312,6 +381,10 @@ TEST(Fp8LinearErrors, NameTheShards) {
   const std::vector<Refusal> refusals = {
       {{{"q", codes, {}, 1.F, 1.F}, {"k", wide, {}}}, {"'q'", "'k'", "F32"}},
       {{{"q", codes, {}, 1.F, 1.F}, {"k", codes, {}, 1.F}}, {"'q'", "'k'", "without"}},
+      {{{"q", codes, {}, 1.F}, {"k", wide, {}}}, {"'q'", "'k'", "without", "F32"}},
+      {{{"q", codes, {}, 1.F, {}, {1}}}, {"'q'", "1 row_exponents"}},
+      {{{"q", codes, {}, 1.F, 1.F, {1, 1}}}, {"'q'", "2 row_exponents"}},
+      {{{"q", wide, {}, 1.F, {}, {1, 1}}}, {"'q'", "2 row_exponents"}},
       {{{"q", codes, {}, 1.F, 1.F}, {"k", codes, {}, 1.F, 2.F}}, {"'q'", "'k'", "input_scale 1"}},
       {{{"q", codes, {}, {}, 1.F}}, {"'q'", "no weight_scale"}},
       {{{"q", codes, {}, nan, 1.F}}, {"'q'", "weight_scale nan"}},

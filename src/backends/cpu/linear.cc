@@ -28,9 +28,10 @@ struct PackedLinear final : ops::PreparedLinear {
   DType dtype = DType::kF32;    ///< of activations, bias, gate and residual
   DType operand = DType::kF32;  ///< of what oneDNN multiplies
   memory::desc layout;          ///< [K, N] of `operand`
-  Tensor weights;               ///< what `layout` describes; in W8A8 one code per element
+  Tensor weights;               ///< what `layout` describes; of codes one byte per element
   Tensor scales;                ///< [N] f32, or absent
   Tensor bias;                  ///< [N] of `dtype`, or absent
+  bool codes = false;           ///< weights are E4M3 codes
   std::optional<float> input_scale;
 };
 
@@ -63,8 +64,8 @@ Tensor code_values(const Tensor& codes, DType dtype, ops::Backend& backend) {
 Tensor stacked_weight(std::span<const ops::LinearShard> shards, const ops::LinearGroup& group,
                       DType dtype, DType rounding, ops::Backend& backend) {
   const auto values = [&](const ops::LinearShard& shard) {
-    return group.input_scale ? code_values(shard.weight, dtype, backend)
-                             : backend.upload(ops::dequantized(shard), rounding);
+    return group.codes ? code_values(shard.weight, dtype, backend)
+                       : backend.upload(shard.weight, rounding);
   };
   if (shards.size() == 1) {
     const Tensor only = values(shards.front());
@@ -98,9 +99,10 @@ Tensor stacked_bias(std::span<const ops::LinearShard> shards, std::int64_t n, DT
   return stacked;
 }
 
-std::string_view kernel_name(bool fp8, DType operand) {
-  if (fp8) return operand == DType::kBF16 ? "onednn e4m3 as bf16" : "onednn e4m3 as f32";
-  return operand == DType::kBF16 ? "onednn bf16" : "onednn f32";
+std::string kernel_name(const ops::LinearGroup& group, DType operand) {
+  const std::string_view multiplied = operand == DType::kBF16 ? "bf16" : "f32";
+  if (group.input_scale) return fmt::format("onednn e4m3 as {}", multiplied);
+  return fmt::format("onednn {}{}", multiplied, group.codes ? ", e4m3 weights" : "");
 }
 
 }  // namespace
@@ -165,12 +167,14 @@ std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
   const ops::LinearGroup group = ops::group_shards(shards);
   const bool fp8 = group.input_scale.has_value();
   const DType operand = fp8 ? codes_as_ : dtype;
+  const DType resident = group.codes ? DType::kF8E4M3 : operand;
   const DType multiplied = fp8 ? DType::kF8E4M3 : operand;
   auto packed = std::make_unique<PackedLinear>(
       group.k, group.n,
-      ops::precision_of(shards, group, multiplied, multiplied, kernel_name(fp8, operand)));
+      ops::precision_of(shards, group, resident, multiplied, kernel_name(group, operand)));
   packed->dtype = dtype;
   packed->operand = operand;
+  packed->codes = group.codes;
   packed->input_scale = group.input_scale;
   packed->bias = stacked_bias(shards, group.n, dtype, rounding, backend_);
   if (!group.scales.empty()) {
@@ -202,7 +206,7 @@ void LinearKernels::pack(const Tensor& plain, PackedLinear& layer) {
     onednn_.reorder(from, to);
     layer.layout = to.get_desc();
   });
-  if (!layer.input_scale) return;
+  if (!layer.codes) return;
   const Tensor blocked = layer.weights;
   const std::int64_t elements =
       static_cast<std::int64_t>(blocked.bytes()) * 8 / dtype_bits(layer.operand);
@@ -213,7 +217,7 @@ void LinearKernels::pack(const Tensor& plain, PackedLinear& layer) {
 
 /// The weights that oneDNN multiplies.
 Tensor LinearKernels::expanded(const PackedLinear& layer) {
-  if (!layer.input_scale) return layer.weights;
+  if (!layer.codes) return layer.weights;
   const std::int64_t count = layer.weights.elements();
   Tensor values = Tensor::empty({count}, layer.operand, backend_);
   constexpr std::int64_t kGrain = 32768;  // about a microsecond

@@ -17,10 +17,11 @@ struct PackedLinear;
 /// into its blocked layout, everything after the product applied while the result is in registers.
 /// A primitive is made once per shape, dtype and epilogue, and shared by all layers of that shape.
 ///
-/// W8A8 weights stay one byte in memory: E4M3 codes in the order of the blocked layout, so that one
+/// E4M3 weights stay one byte in memory: codes in the order of the blocked layout, so that one
 /// linear pass per call expands them into scratch, as bfloat16 (or float32), which holds every code
-/// exactly. Activations are quantized to codes in the same type. A product of two codes has at most
-/// 8 significant bits, so only the float32 sums round, as on a device that multiplies FP8.
+/// exactly. In W8A8 activations are quantized to codes in the same type. A product of two codes has
+/// at most 8 significant bits, so only the float32 sums round, as on a device that multiplies FP8.
+/// Weight-only codes are expanded to the activations' dtype and multiplied in it.
 class LinearKernels {
  public:
   /// `native_bf16`: bfloat16 may be multiplied.

@@ -105,12 +105,14 @@ std::unique_ptr<ops::PreparedLinear> CpuReferenceBackend::prepare_linear(
   auto prepared = std::make_unique<ReferenceLinear>(
       group.k, group.n,
       ops::precision_of(shards, group, DType::kF32, fp8 ? DType::kF8E4M3 : dtype,
-                        fp8 ? "reference e4m3" : "reference"));
+                        fp8           ? "reference e4m3"
+                        : group.codes ? "reference, e4m3 weights"
+                                      : "reference"));
   prepared->scales = group.scales;
   prepared->input_scale = group.input_scale;
   for (const auto& shard : shards) {
     const Floats weight =
-        fp8 ? code_values(shard.weight, *this) : rounded_to(ops::dequantized(shard), dtype, *this);
+        group.codes ? code_values(shard.weight, *this) : rounded_to(shard.weight, dtype, *this);
     prepared->weight.insert(prepared->weight.end(), weight.begin(), weight.end());
     const Floats bias = shard.bias.defined() ? rounded_to(shard.bias, dtype, *this)
                                              : Floats(at(shard.weight.dim(0)));

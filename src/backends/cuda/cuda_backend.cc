@@ -162,7 +162,9 @@ class CudaBackend final : public ops::Backend {
   CudnnAttention fused_attention_{cudnn_, [this](std::size_t bytes) { return scratch_(bytes); }};
   CudnnConv convolution_{cudnn_, [this](std::size_t bytes) { return scratch_(bytes); }};
   DeviceConstants constants_{*this};
-  LinearKernels linear_{*this, matmul_, constants_, stream()};
+  Scratch expanded_weights_{memory_, *this};  // in use while a product uses scratch_
+  LinearKernels linear_{*this, matmul_, constants_,
+                        [this](std::size_t bytes) { return expanded_weights_(bytes); }, stream()};
   AttentionKernels attention_{*this, matmul_, fused_attention_, constants_, stream()};
   Conv2dKernels conv2d_{*this, convolution_, stream()};
 };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -37,11 +38,29 @@ Tensor host_floats(std::span<const float> values) {
   return tensor;
 }
 
-std::string kernel_name(bool codes, DType product, DType dtype) {
-  const auto name = [](DType d) { return d == DType::kF32 ? "f32" : "bf16"; };
-  if (!codes) return fmt::format("cublaslt {}", name(dtype));
-  if (product == DType::kF8E4M3) return "cublaslt e4m3";
-  return fmt::format("cublaslt e4m3 as {}", name(product));
+std::string kernel_name(const ops::LinearGroup& group, DType resident, DType dtype) {
+  const std::string_view name = dtype == DType::kF32 ? "f32" : "bf16";
+  if (!group.input_scale) {
+    return fmt::format("cublaslt {}{}", name, group.codes ? ", e4m3 weights" : "");
+  }
+  if (resident == DType::kF8E4M3) return "cublaslt e4m3";
+  return fmt::format("cublaslt e4m3 as {}", name);
+}
+
+/// 2^row_exponents of the shards' rows, in float32; absent where no shard has any.
+Tensor host_row_factors(std::span<const ops::LinearShard> shards, std::int64_t n) {
+  if (std::ranges::all_of(shards, [](const auto& shard) { return shard.row_exponents.empty(); })) {
+    return {};
+  }
+  Tensor factors = Tensor::host({n}, DType::kF32);
+  std::fill_n(factors.data<float>(), n, 1.0F);
+  std::int64_t begin = 0;
+  for (const ops::LinearShard& shard : shards) {
+    std::ranges::transform(shard.row_exponents, factors.data<float>() + begin,
+                           [](std::int8_t exponent) { return std::ldexp(1.0F, exponent); });
+    begin += shard.weight.dim(0);
+  }
+  return factors;
 }
 
 }  // namespace
@@ -49,29 +68,33 @@ std::string kernel_name(bool codes, DType product, DType dtype) {
 /// One product of a DeviceLinear: rows [begin, begin + weight.rows) of N.
 struct LinearPart {
   std::int64_t begin = 0;
-  Tensor weight;           ///< [n, K]
-  float scale = 1;         ///< of the whole part, where `row_scales` is absent
-  Tensor row_scales = {};  ///< [n] f32
+  Tensor weight;            ///< [n, K]
+  Tensor bias = {};         ///< [n] of the layer's dtype, at an address that is aligned
+  float scale = 1;          ///< of the whole part, where `row_scales` is absent
+  Tensor row_scales = {};   ///< [n] f32, of the product
+  Tensor row_factors = {};  ///< [n] f32, powers of two that codes are expanded with
 };
 
 struct DeviceLinear final : public ops::PreparedLinear {
   using PreparedLinear::PreparedLinear;
 
   std::size_t resident_bytes() const override {
-    std::size_t bytes = bias.defined() ? bias.bytes() : 0;
+    std::size_t bytes = 0;
     for (const LinearPart& part : parts) {
-      bytes += part.weight.bytes() + (part.row_scales.defined() ? part.row_scales.bytes() : 0);
+      bytes += part.weight.bytes();
+      for (const Tensor& rows : {part.bias, part.row_scales, part.row_factors}) {
+        if (rows.defined()) bytes += rows.bytes();
+      }
     }
     return bytes;
   }
   std::optional<ops::E4m3Input> e4m3_input() const override {
-    if (parts.front().weight.dtype() != DType::kF8E4M3) return std::nullopt;
+    if (!input_scale || parts.front().weight.dtype() != DType::kF8E4M3) return std::nullopt;
     return ops::E4m3Input{.scale = *input_scale, .activations = dtype};
   }
 
   DType dtype = DType::kBF16;
   std::optional<float> input_scale;
-  Tensor bias;  ///< [N] of dtype
   std::vector<LinearPart> parts;
 };
 
@@ -111,56 +134,100 @@ void visit_weights(ops::PreparedLinear& weights, const std::function<void(Tensor
   const auto visit_defined = [&](Tensor& tensor) {
     if (tensor.defined()) visit(tensor);
   };
-  visit_defined(layer->bias);
   for (LinearPart& part : layer->parts) {
-    visit_defined(part.weight);
-    visit_defined(part.row_scales);
+    for (Tensor* tensor : {&part.weight, &part.bias, &part.row_scales, &part.row_factors}) {
+      visit_defined(*tensor);
+    }
   }
 }
 
 std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
     std::span<const ops::LinearShard> shards, DType dtype) {
   const ops::LinearGroup group = ops::group_shards(shards);
-  const bool codes = group.input_scale.has_value();
-  const bool fp8 = codes && dtype == DType::kBF16 && group.k % kFp8Multiple == 0 &&
+  const bool fp8 = group.input_scale && dtype == DType::kBF16 && group.k % kFp8Multiple == 0 &&
                    std::ranges::all_of(shards, [](const auto& shard) {
                      return shard.weight.dim(0) % kFp8Multiple == 0;
                    });
-  const DType resident = fp8 ? DType::kF8E4M3 : dtype;
+  const bool weight_only = group.codes && !group.input_scale;
+  const DType resident = fp8 || weight_only ? DType::kF8E4M3 : dtype;
   auto layer = std::make_unique<DeviceLinear>(
       group.k, group.n,
-      ops::precision_of(shards, group, resident, codes ? DType::kF8E4M3 : dtype,
-                        kernel_name(codes, resident, dtype)));
+      ops::precision_of(shards, group, resident, group.input_scale ? DType::kF8E4M3 : dtype,
+                        kernel_name(group, resident, dtype)));
   layer->dtype = dtype;
   layer->input_scale = group.input_scale;
-  layer->bias = stacked_bias(shards, group.n, dtype, backend_);
+  const Tensor bias = stacked_bias(shards, group.n, dtype, backend_);
 
-  // One product for all shards where one scale fits them, or FP8's scale per row.
-  const bool together = group.scales.empty() || equal(group.scales) || fp8;
+  // One product for all shards where one scale fits them, or FP8's scale per row. Powers of two per
+  // row are no matter of the product.
+  std::vector<float> scales;
+  for (const ops::LinearShard& shard : shards) {
+    scales.push_back(group.input_scale.value_or(1) * shard.weight_scale.value_or(1));
+  }
+  const Tensor host_factors = host_row_factors(shards, group.n);
+  const Tensor factors =
+      host_factors.defined() ? backend_.upload(host_factors, DType::kF32) : Tensor();
+  const bool together = equal(scales) || fp8;
   const Tensor all = together ? Tensor::empty({group.n, group.k}, resident, backend_) : Tensor();
   std::int64_t begin = 0;
-  for (const ops::LinearShard& shard : shards) {
-    const std::int64_t end = begin + shard.weight.dim(0);
-    const Tensor rows = together ? all.slice(0, begin, end)
-                                 : Tensor::empty(shard.weight.shape(), resident, backend_);
-    const Tensor host = codes ? shard.weight : ops::dequantized(shard);
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    const Tensor& host = shards[i].weight;
+    const std::int64_t end = begin + host.dim(0);
+    const Tensor rows =
+        together ? all.slice(0, begin, end) : Tensor::empty(host.shape(), resident, backend_);
     backend_.copy(backend_.upload(host, host.dtype()), rows);
     if (!together) {
-      layer->parts.push_back(
-          {.begin = begin, .weight = rows, .scale = group.scales[static_cast<std::size_t>(begin)]});
+      LinearPart part{.begin = begin, .weight = rows, .scale = scales[i]};
+      if (bias.defined()) {
+        part.bias = Tensor::empty({end - begin}, dtype, backend_);
+        backend_.copy(bias.slice(0, begin, end), part.bias);
+      }
+      if (factors.defined()) part.row_factors = factors.slice(0, begin, end);
+      layer->parts.push_back(std::move(part));
     }
     begin = end;
   }
   if (together) {
-    LinearPart part{.begin = 0, .weight = all};
-    if (!group.scales.empty() && equal(group.scales)) {
-      part.scale = group.scales.front();
-    } else if (!group.scales.empty()) {
+    LinearPart part{.begin = 0, .weight = all, .bias = bias, .row_factors = factors};
+    if (equal(scales)) {
+      part.scale = scales.front();
+    } else {
       part.row_scales = backend_.upload(host_floats(group.scales), DType::kF32);
     }
     layer->parts.push_back(std::move(part));
   }
+  if (weight_only) {
+    for (const LinearPart& part : layer->parts) {
+      const auto bytes = static_cast<std::size_t>(part.weight.elements() * dtype_bits(dtype) / 8);
+      largest_expansion_ = std::max(largest_expansion_, bytes);
+    }
+  }
   return layer;
+}
+
+/// The weight that is multiplied: codes of weight-only layers as numbers of the layer's dtype.
+Matrix LinearKernels::operand(const LinearPart& part, const DeviceLinear& layer) {
+  if (layer.input_scale || part.weight.dtype() != DType::kF8E4M3) return matrix(part.weight);
+  Matrix values = matrix(part.weight);
+  values.dtype = layer.dtype;
+  values.data = expanded_(largest_expansion_);  // at once what the largest layer will need
+  const auto* const codes = part.weight.data<std::uint8_t>();
+  if (part.row_factors.defined()) {
+    launch_expand_e4m3_rows({.codes = codes,
+                             .values = values.data,
+                             .dtype = layer.dtype,
+                             .rows = values.rows,
+                             .cols = values.cols,
+                             .row_scales = part.row_factors.data<float>()},
+                            stream_);
+  } else {
+    launch_expand_e4m3({.codes = codes,
+                        .values = values.data,
+                        .dtype = layer.dtype,
+                        .count = part.weight.elements()},
+                       stream_);
+  }
+  return values;
 }
 
 Tensor LinearKernels::quantized(const Tensor& x, const DeviceLinear& layer) {
@@ -186,11 +253,11 @@ void LinearKernels::multiply(const Tensor& x, const DeviceLinear& layer,
   for (const LinearPart& part : layer.parts) {
     const std::int64_t end = part.begin + part.weight.dim(0);
     const Tensor columns = y.slice(-1, part.begin, end);
-    Product product{.x = matrix(x), .w = matrix(part.weight), .y = matrix(columns)};
+    Product product{.x = matrix(x), .w = operand(part, layer), .y = matrix(columns)};
     product.alpha = part.scale;
     product.gelu_tanh =
         epilogue.activation == ops::Activation::kGeluTanh && layer.dtype == DType::kBF16;
-    if (layer.bias.defined()) product.bias = layer.bias.slice(0, part.begin, end).raw();
+    if (part.bias.defined()) product.bias = part.bias.raw();
     if (part.row_scales.defined()) {
       product.w_scale = part.row_scales.data<float>();
       product.x_scale = constants_.ones(product.x.rows);

@@ -2,9 +2,11 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "backends/cuda/device_constants.h"
 #include "backends/cuda/lt_matmul.h"
@@ -17,27 +19,34 @@ class Backend;
 namespace dither::cuda {
 
 struct DeviceLinear;
+struct LinearPart;
 
 /// Calls `visit` for every tensor of a layer that LinearKernels prepared; it may put another of the
 /// same contents in its place. Throws kInvalidArgument for a layer of another backend.
 void visit_weights(ops::PreparedLinear& weights, const std::function<void(Tensor&)>& visit);
 
-/// y = residual + gate * activation(q(x) W^T + b) on tensor cores. Three ways, named in the layer's
+/// y = residual + gate * activation(q(x) W^T + b) on tensor cores. Four ways, named in the layer's
 /// LinearPrecision::kernel:
-///  - "cublaslt bf16" / "cublaslt f32": weights in the activations' dtype; NVFP4 and weight-only
-///  FP8
-///    weights are expanded to it when they are prepared.
+///  - "cublaslt bf16" / "cublaslt f32": weights in the activations' dtype.
+///  - "cublaslt bf16, e4m3 weights" (or f32): weight-only codes, one byte in memory. Each product
+///    first expands them, exactly, into memory that all layers share; weight_scale multiplies the
+///    product, so shards that differ in it are a product each.
 ///  - "cublaslt e4m3": static per-tensor W8A8, codes times codes, weights one byte in memory.
-///  Shards
-///    of one product keep their own weight_scale, per output feature.
+///    Shards of one product keep their own weight_scale, per output feature.
 ///  - "cublaslt e4m3 as bf16" (or f32): the same product of the same codes, which both types hold
 ///    exactly, where FP8 units cannot take it: float32 activations, N or K not divisible by 16.
 class LinearKernels {
  public:
   /// `backend` allocates; `stream` is its stream. Both outlive this object and what it prepares.
+  /// `expanded(bytes)` gives memory for expanded weights, which nothing else uses: it is valid
+  /// until the next call and stays where it is as long as graphs may hold its address.
   LinearKernels(ops::Backend& backend, LtMatmul& matmul, DeviceConstants& constants,
-                cudaStream_t stream)
-      : backend_(backend), matmul_(matmul), constants_(constants), stream_(stream) {}
+                std::function<void*(std::size_t)> expanded, cudaStream_t stream)
+      : backend_(backend),
+        matmul_(matmul),
+        constants_(constants),
+        expanded_(std::move(expanded)),
+        stream_(stream) {}
 
   /// Throws kInvalidArgument when the shards cannot be executed together (ops::group_shards()).
   std::unique_ptr<ops::PreparedLinear> prepare(std::span<const ops::LinearShard> shards,
@@ -49,12 +58,15 @@ class LinearKernels {
 
  private:
   Tensor quantized(const Tensor& x, const DeviceLinear& layer);
+  Matrix operand(const LinearPart& part, const DeviceLinear& layer);
   void multiply(const Tensor& x, const DeviceLinear& layer, const ops::LinearEpilogue& epilogue,
                 const Tensor& y);
 
   ops::Backend& backend_;
   LtMatmul& matmul_;
   DeviceConstants& constants_;
+  std::function<void*(std::size_t)> expanded_;
+  std::size_t largest_expansion_ = 0;  ///< bytes of the largest part that any layer expands
   cudaStream_t stream_;
 };
 

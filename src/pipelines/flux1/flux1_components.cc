@@ -98,13 +98,24 @@ std::string fingerprint(const ModelFolder& folder, const Flux1Checkpoints& check
   return print.hex();
 }
 
+/// In FP8, T5 keeps any kind of FP8 as it is. CLIP stays as stored: it has 3 % of T5's size, and
+/// its one vector goes into every modulation of the transformer.
+quant::WeightPolicy weight_policy(const WeightOptions& options, std::string_view component) {
+  quant::WeightPolicy policy = options.policy;
+  if (options.fp8_text_encoder && component == "text_encoder_2") {
+    policy.keep_fp8 = true;
+    policy.plain_as_fp8 = true;
+  }
+  return policy;
+}
+
 /// Where the weights of all components go on this backend.
 MemoryPlan plan_flux1_memory(const Flux1Configs& configs, const Flux1Checkpoints& checkpoints,
                              const GenerationDefaults& defaults, DType dtype,
-                             const ops::Backend& backend, const OffloadOptions& options) {
+                             const ops::Backend& backend, const WeightOptions& options) {
   const auto bytes = [&](const char* name, const nn::TensorTable& table,
                          const quant::WeightSource& source) {
-    return component_bytes(name, table, source, dtype);
+    return component_bytes(name, table, source, dtype, weight_policy(options, name));
   };
   const auto& [text_encoder, text_encoder_2, transformer, vae] = checkpoints;
   return plan_memory(
@@ -121,7 +132,8 @@ MemoryPlan plan_flux1_memory(const Flux1Configs& configs, const Flux1Checkpoints
         .every_step = models::kFlux1Blocks},
        {.bytes = bytes("vae", models::autoencoder_kl_table(configs.vae, *vae), *vae),
         .stage = Stage::kDecoding}},
-      flux1_activation_bytes(configs, defaults, dtype), backend.available_memory(), options);
+      flux1_activation_bytes(configs, defaults, dtype), backend.available_memory(),
+      options.offload);
 }
 
 /// Weights of the shapes that the configs give, in the spelling that the libraries write today.
@@ -214,10 +226,11 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
   const Flux1Checkpoints checkpoints = open_flux1_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype, *checkpoints.transformer);
   MemoryPlan plan =
-      plan_flux1_memory(configs, checkpoints, folder.defaults(), dtype, backend, options.offload);
+      plan_flux1_memory(configs, checkpoints, folder.defaults(), dtype, backend, options);
   std::map<std::string, std::vector<ops::LinearPrecision>> precision;
   const auto root = [&](const char* name, const quant::WeightSource& source) {
-    return nn::WeightScope(source, backend, dtype, &precision[name], plan.of(name).streamed);
+    return nn::WeightScope(source, backend, dtype, &precision[name], weight_policy(options, name),
+                           plan.of(name).streamed);
   };
   std::unique_ptr<ops::OffloadedWeights> whole;
   if (plan.of("transformer").whole) whole = backend.offload(ops::Offload::kWhole);

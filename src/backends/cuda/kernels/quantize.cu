@@ -33,6 +33,21 @@ __global__ void __launch_bounds__(kThreads) quantize(QuantizeArgs args) {
   }
 }
 
+/// V codes from `from` on, times `scale`.
+template <typename T, int V>
+__device__ inline void expand_vector(const std::uint8_t* from, float scale, T* to) {
+  alignas(8) std::uint8_t codes[V];
+  if constexpr (V == 8) {
+    *reinterpret_cast<uint2*>(codes) = *reinterpret_cast<const uint2*>(from);
+  } else {
+    for (int j = 0; j < V; ++j) codes[j] = from[j];
+  }
+  float v[V];
+#pragma unroll
+  for (int j = 0; j < V; ++j) v[j] = e4m3_to_f32(codes[j]) * scale;
+  store(v, to);
+}
+
 template <typename T, int V>
 __global__ void __launch_bounds__(kThreads) expand(ExpandArgs args) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads * V;
@@ -40,17 +55,26 @@ __global__ void __launch_bounds__(kThreads) expand(ExpandArgs args) {
   const float scale = args.device_scale != nullptr ? *args.device_scale : args.scale;
   for (std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
        i < args.count; i += step) {
-    alignas(8) std::uint8_t codes[V];
-    if constexpr (V == 8) {
-      *reinterpret_cast<uint2*>(codes) = *reinterpret_cast<const uint2*>(args.codes + i);
-    } else {
-      for (int j = 0; j < V; ++j) codes[j] = args.codes[i + j];
-    }
-    float v[V];
-#pragma unroll
-    for (int j = 0; j < V; ++j) v[j] = e4m3_to_f32(codes[j]) * scale;
-    store(v, values + i);
+    expand_vector<T, V>(args.codes + i, scale, values + i);
   }
+}
+
+template <typename T, int V>
+__global__ void __launch_bounds__(kThreads) expand_rows(ExpandRowsArgs args) {
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * args.cols;
+  T* const values = static_cast<T*>(args.values);
+  const float scale = args.row_scales[blockIdx.x];
+#pragma unroll 4
+  for (std::int64_t i = threadIdx.x * V; i < args.cols; i += kThreads * V) {
+    expand_vector<T, V>(args.codes + first + i, scale, values + first + i);
+  }
+}
+
+/// Vectors of V elements begin at multiples of V bytes of codes and of 16 bytes of values.
+template <int V>
+bool vectors_begin(const std::uint8_t* codes, const void* values, std::int64_t length) {
+  return length % V == 0 && reinterpret_cast<std::uintptr_t>(codes) % V == 0 &&
+         reinterpret_cast<std::uintptr_t>(values) % 16 == 0;
 }
 
 }  // namespace
@@ -78,14 +102,28 @@ void launch_expand_e4m3(const ExpandArgs& args, cudaStream_t stream) {
   with_element(args.dtype, [&](auto element) {
     using T = decltype(element);
     constexpr int V = kLanes<T>;
-    if (args.count % V == 0 && reinterpret_cast<std::uintptr_t>(args.codes) % V == 0 &&
-        reinterpret_cast<std::uintptr_t>(args.values) % 16 == 0) {
+    if (vectors_begin<V>(args.codes, args.values, args.count)) {
       expand<T, V><<<blocks, kThreads, 0, stream>>>(args);
     } else {
       expand<T, 1><<<blocks, kThreads, 0, stream>>>(args);
     }
   });
   check_launch("launch expand_e4m3");
+}
+
+void launch_expand_e4m3_rows(const ExpandRowsArgs& args, cudaStream_t stream) {
+  if (args.rows == 0 || args.cols == 0) return;
+  const auto rows = static_cast<unsigned>(args.rows);
+  with_element(args.dtype, [&](auto element) {
+    using T = decltype(element);
+    constexpr int V = kLanes<T>;
+    if (vectors_begin<V>(args.codes, args.values, args.cols)) {
+      expand_rows<T, V><<<rows, kThreads, 0, stream>>>(args);
+    } else {
+      expand_rows<T, 1><<<rows, kThreads, 0, stream>>>(args);
+    }
+  });
+  check_launch("launch expand_e4m3_rows");
 }
 
 }  // namespace dither::cuda

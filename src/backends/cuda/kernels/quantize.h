@@ -28,4 +28,15 @@ struct ExpandArgs {
 };
 void launch_expand_e4m3(const ExpandArgs& args, cudaStream_t stream);
 
+/// values[r][c] = value of codes[r][c] * row_scales[r], rounded to dtype; contiguous [rows, cols].
+struct ExpandRowsArgs {
+  const std::uint8_t* codes = nullptr;
+  void* values = nullptr;
+  DType dtype = DType::kF32;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  const float* row_scales = nullptr;  ///< [rows], device
+};
+void launch_expand_e4m3_rows(const ExpandRowsArgs& args, cudaStream_t stream);
+
 }  // namespace dither::cuda
