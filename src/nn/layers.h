@@ -26,6 +26,11 @@ class Linear {
   Tensor operator()(const Tensor& x, ops::Activation activation) const {
     return ops::linear(x, *weights_, {.activation = activation});
   }
+  /// The result as a residual stream, with the norm that its next reader wants.
+  ops::NormedStream operator()(const Tensor& x, const ops::LinearEpilogue& epilogue,
+                               const ops::ModulatedNorm& norm) const {
+    return ops::linear_norm(x, *weights_, epilogue, norm);
+  }
   const ops::PreparedLinear& weights() const { return *weights_; }
   /// The scale of the E4M3 codes that this layer takes as its input, where it takes codes: what
   /// makes its input can make them at once (ops::Output). Absent while a probe watches, which wants

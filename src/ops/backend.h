@@ -31,6 +31,8 @@ struct BackendTraits {
   bool rotates_in_place = false;
   /// linear(), layer_norm_modulate() and attention() write E4M3 codes, linear() reads them.
   bool e4m3_activations = false;
+  /// linear() takes LinearEpilogue::norm.
+  bool norms_linear_results = false;
   /// norm_rope_heads() writes E4M3 codes where its results are of that dtype, attention() reads
   /// them.
   bool e4m3_attention = false;

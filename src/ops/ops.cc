@@ -161,6 +161,35 @@ Tensor linear(const Tensor& x, const PreparedLinear& weights, const LinearEpilog
   return y;
 }
 
+NormedStream linear_norm(const Tensor& x, const PreparedLinear& weights,
+                         const LinearEpilogue& epilogue, const ModulatedNorm& norm) {
+  Backend& backend = backend_of(x);
+  // Also where a probe looks at the result, since the norm is none of its business.
+  if (!backend.traits().norms_linear_results) {
+    const Tensor y = linear(x, weights, epilogue);
+    return {.x = y, .normalized = layer_norm_modulate(y, norm)};
+  }
+  const Check check("linear_norm");
+  check.rank("x", x, 3);
+  check.that(!epilogue.out.e4m3_scale, "the result that is normalised cannot be E4M3 codes");
+  const auto codes = weights.e4m3_input();
+  const DType dtype = x.dtype() == DType::kF8E4M3 && codes ? codes->activations : x.dtype();
+  for (const Tensor* vector : {&norm.shift, &norm.scale}) {
+    check.shape("shift or scale", *vector, {x.dim(0), weights.out_features()});
+    check.like("shift or scale", *vector, dtype, x);
+  }
+  const ModulatedNorm rows{.shift = rows_of(norm.shift),
+                           .scale = rows_of(norm.scale),
+                           .eps = norm.eps,
+                           .e4m3_scale = norm.e4m3_scale};
+  LinearEpilogue fused = epilogue;
+  fused.norm = &rows;
+  fused.normalized = destination(check, {.e4m3_scale = norm.e4m3_scale},
+                                 {x.dim(0), x.dim(1), weights.out_features()}, dtype, backend);
+  Tensor y = linear(x, weights, fused);
+  return {.x = std::move(y), .normalized = std::move(fused.normalized)};
+}
+
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps) {
   const Check check("layer_norm");
   check.activation("x", x);

@@ -23,6 +23,16 @@ Backend& backend_of(const Tensor& tensor);
 /// weights.e4m3_input() says so.
 Tensor linear(const Tensor& x, const PreparedLinear& weights, const LinearEpilogue& epilogue = {});
 
+/// A residual stream, and its norm for whatever reads it next.
+struct NormedStream {
+  Tensor x;           ///< [B, L, D]
+  Tensor normalized;  ///< [B, L, D], or E4M3 codes
+};
+
+/// linear() of x [B, L, K], and the norm of its result: one pass over it where a backend can.
+NormedStream linear_norm(const Tensor& x, const PreparedLinear& weights,
+                         const LinearEpilogue& epilogue, const ModulatedNorm& norm);
+
 /// (x - mean) / sqrt(var + eps) * weight + bias over the last dimension.  x [..., D]; weight and
 /// bias [D] in x's dtype, or both absent.
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps);
@@ -31,6 +41,9 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, flo
 /// 2023).  x [B, L, D], shift and scale [B, D] -> [B, L, D], or its E4M3 codes.
 Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, float eps,
                            const Output& out = {});
+inline Tensor layer_norm_modulate(const Tensor& x, const ModulatedNorm& norm) {
+  return layer_norm_modulate(x, norm.shift, norm.scale, norm.eps, {.e4m3_scale = norm.e4m3_scale});
+}
 
 /// x * rsqrt(mean(x^2) + eps) * weight over the last dimension (Zhang & Sennrich 2019).
 /// x [..., D], weight [D] in x's dtype.

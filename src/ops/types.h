@@ -93,12 +93,25 @@ class PreparedLinear {
   std::vector<LinearPrecision> precision_;
 };
 
+/// (1 + scale) LayerNorm(x) + shift: AdaLN of DiT (Peebles & Xie 2023), in the form in which its
+/// reader takes it.
+struct ModulatedNorm {
+  Tensor shift = {};  ///< [B, D], as scale
+  Tensor scale = {};
+  float eps = 0;
+  std::optional<float> e4m3_scale = std::nullopt;  ///< as Output's
+};
+
 /// What a linear layer does after the product: residual + gate * activation(x W^T + b).
 struct LinearEpilogue {
   Activation activation = Activation::kNone;
   Tensor gate = {};      ///< [B, N], broadcast over the tokens of a sample; absent: 1
   Tensor residual = {};  ///< like the result; absent: 0
   Output out = {};
+  /// The result is also normalised, into `normalized`, by backends with
+  /// BackendTraits::norms_linear_results; see ops::linear_norm().
+  const ModulatedNorm* norm = nullptr;
+  Tensor normalized = {};
 };
 
 /// Watches linear layers from outside: calibration records what goes in, comparison what comes out.

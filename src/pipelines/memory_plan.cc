@@ -23,8 +23,7 @@ double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 double gib(std::size_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
 /// A layer whose weight is E4M3 codes in memory.
-bool keeps_codes(const quant::LayerPlan& layer, const quant::WeightSource& source, DType dtype,
-                 const quant::WeightPolicy& policy) {
+bool keeps_codes(const quant::LayerPlan& layer, DType dtype, const quant::WeightPolicy& policy) {
   switch (layer.format) {
     case quant::Format::kFp8:
       return dtype == DType::kBF16;
@@ -32,7 +31,7 @@ bool keeps_codes(const quant::LayerPlan& layer, const quant::WeightSource& sourc
       return policy.nvfp4_as_fp8;
     case quant::Format::kNone:
       if (layer.stored == DType::kF8E4M3) return policy.keep_fp8;
-      return policy.plain_as_fp8 && source.declared_by().empty();
+      return policy.plain_as_fp8 && layer.fallback.empty();
   }
   return false;
 }
@@ -44,7 +43,7 @@ std::size_t resident_bytes(const nn::TensorSpec& spec, const quant::WeightSource
   if (spec.name.ends_with(kWeight)) {
     layer = source.find_layer(spec.name.substr(0, spec.name.size() - kWeight.size()));
   }
-  const bool codes = layer != nullptr && keeps_codes(*layer, source, dtype, policy);
+  const bool codes = layer != nullptr && keeps_codes(*layer, dtype, policy);
   const auto elements = static_cast<std::size_t>(element_count(spec.shape));
   const std::size_t bytes = elements * dtype_bits(codes ? DType::kF8E4M3 : dtype) / 8;
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;

@@ -302,6 +302,28 @@ TEST_P(CudaOps, ModulatedCodesAreThoseOfTheResult) {
   }
 }
 
+// One pass or two, the same bits: results, norms and their codes.
+TEST_P(CudaOps, LinearNormIsLinearThenNorm) {
+  for (const auto& [batch, rows, n, k] : kLinears) {
+    for (const bool codes : {false, true}) {
+      SCOPED_TRACE(fmt::format("B {} L {} N {} K {} codes {}", batch, rows, n, k, codes));
+      Inputs in(*cuda_, GetParam());
+      const std::vector<ops::LinearShard> shards = {{"w", in.host({n, k}), in.host({n})}};
+      const auto layer = cuda_->prepare_linear(shards, GetParam());
+      const Tensor x = in.strided({batch, rows, k});
+      const ops::LinearEpilogue epilogue{.gate = in.strided({batch, n}),
+                                         .residual = in.strided({batch, rows, n})};
+      ops::ModulatedNorm norm{
+          .shift = in.strided({batch, n}), .scale = in.tensor({batch, n}), .eps = 1e-6F};
+      if (codes) norm.e4m3_scale = 0.01F;
+      const ops::NormedStream fused = ops::linear_norm(x, *layer, epilogue, norm);
+      const Tensor y = ops::linear(x, *layer, epilogue);
+      EXPECT_EQ(to_floats(fused.x), to_floats(y));
+      EXPECT_EQ(to_floats(fused.normalized), to_floats(ops::layer_norm_modulate(y, norm)));
+    }
+  }
+}
+
 TEST_P(CudaOps, GroupNorm) {
   struct Case {
     std::int64_t batch, h, w, channels;

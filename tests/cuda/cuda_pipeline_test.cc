@@ -145,57 +145,60 @@ TEST_F(CudaPipeline, StaysWithinMaxVram) {
   }
   EXPECT_GT(drawn, 0);
   EXPECT_GT(refused, 0);
-  TEST_F(CudaPipeline, Fp8TextEncoderEndsWhereTheCpusEnds) {
-    const auto with_fp8_text = [](std::string_view backend) {
-      LoadOptions options{.model_path = demo_model(), .dtype = DType::kBF16};
-      options.weights.fp8_text_encoder = true;
-      return load_pipeline(options, make_backend(backend));
-    };
-    const LoadedPipeline gpu = with_fp8_text("cuda");
-    const LoadedPipeline cpu = with_fp8_text("cpu");
-    for (const char* prompt : {"a red apple", "rocket"}) {
-      request_.prompt = prompt;
-      const GeneratedImage drawn = draw(gpu, request_);
-      const double similarity = cosine(last_latents(drawn), last_latents(draw(cpu, request_)));
-      RecordProperty(prompt, std::to_string(similarity));
-      EXPECT_GE(similarity, 0.9995) << prompt;  // as BFloat16EndsWhereFloat32OnTheCpuEnds
-      EXPECT_EQ(draw(gpu, request_).image, drawn.image);
-    }
-    for (const ComponentAttestation& component : gpu.pipeline->attestation()) {
-      if (component.component != "text_encoder_2") continue;
-      for (const LayerAttestation& layer : component.layers) {
-        EXPECT_EQ(layer.executed.kernel, "cublaslt bf16, e4m3 weights") << layer.executed.name;
-      }
-    }
-  }
+}
 
-  TEST_F(CudaPipeline, TrueCfgRunsThroughTheGraph) {
-    request_.negative_prompt = "blue";
-    request_.true_cfg_scale = 2.0;
-    request_.num_inference_steps = 6;
-    const Tensor gpu = last_latents(draw(load("cuda", DType::kF32), request_));
-    const Tensor cpu = last_latents(draw(load("cpu", DType::kF32), request_));
-    EXPECT_LE(relative_l2(gpu, cpu), 1e-4);
+// T5 expands its codes before each product: the same numbers as the CPU's.
+TEST_F(CudaPipeline, Fp8TextEncoderEndsWhereTheCpusEnds) {
+  const auto with_fp8_text = [](std::string_view backend) {
+    LoadOptions options{.model_path = demo_model(), .dtype = DType::kBF16};
+    options.weights.fp8_text_encoder = true;
+    return load_pipeline(options, make_backend(backend));
+  };
+  const LoadedPipeline gpu = with_fp8_text("cuda");
+  const LoadedPipeline cpu = with_fp8_text("cpu");
+  for (const char* prompt : {"a red apple", "rocket"}) {
+    request_.prompt = prompt;
+    const GeneratedImage drawn = draw(gpu, request_);
+    const double similarity = cosine(last_latents(drawn), last_latents(draw(cpu, request_)));
+    RecordProperty(prompt, std::to_string(similarity));
+    EXPECT_GE(similarity, 0.9995) << prompt;  // as BFloat16EndsWhereFloat32OnTheCpuEnds
+    EXPECT_EQ(draw(gpu, request_).image, drawn.image);
   }
+  for (const ComponentAttestation& component : gpu.pipeline->attestation()) {
+    if (component.component != "text_encoder_2") continue;
+    for (const LayerAttestation& layer : component.layers) {
+      EXPECT_EQ(layer.executed.kernel, "cublaslt bf16, e4m3 weights") << layer.executed.name;
+    }
+  }
+}
 
-  TEST_F(CudaPipeline, Fp8EndsWhereTheCpusFp8Ends) {
-    const TempFolder folder;
-    const auto transformer = quantized_transformer(folder.path(), {"a red apple", "rocket"}, 4);
-    const LoadedPipeline gpu = load("cuda", DType::kBF16, transformer);
-    const LoadedPipeline cpu = load("cpu", DType::kBF16, transformer);
-    for (const ComponentAttestation& component : gpu.pipeline->attestation()) {
-      if (component.component == "transformer") {
-        EXPECT_EQ(summarize(component), "transformer: 52 FP8, 10 BF16 by exclusion, 0 silent");
-      }
-    }
-    for (const char* prompt : {"a red apple", "cat face with tears of joy", "rocket"}) {
-      request_.prompt = prompt;
-      const double similarity =
-          cosine(last_latents(draw(gpu, request_)), last_latents(draw(cpu, request_)));
-      RecordProperty(prompt, std::to_string(similarity));
-      EXPECT_GE(similarity, 0.999) << prompt;
+TEST_F(CudaPipeline, TrueCfgRunsThroughTheGraph) {
+  request_.negative_prompt = "blue";
+  request_.true_cfg_scale = 2.0;
+  request_.num_inference_steps = 6;
+  const Tensor gpu = last_latents(draw(load("cuda", DType::kF32), request_));
+  const Tensor cpu = last_latents(draw(load("cpu", DType::kF32), request_));
+  EXPECT_LE(relative_l2(gpu, cpu), 1e-4);
+}
+
+TEST_F(CudaPipeline, Fp8EndsWhereTheCpusFp8Ends) {
+  const TempFolder folder;
+  const auto transformer = quantized_transformer(folder.path(), {"a red apple", "rocket"}, 4);
+  const LoadedPipeline gpu = load("cuda", DType::kBF16, transformer);
+  const LoadedPipeline cpu = load("cpu", DType::kBF16, transformer);
+  for (const ComponentAttestation& component : gpu.pipeline->attestation()) {
+    if (component.component == "transformer") {
+      EXPECT_EQ(summarize(component), "transformer: 52 FP8, 10 BF16 by exclusion, 0 silent");
     }
   }
+  for (const char* prompt : {"a red apple", "cat face with tears of joy", "rocket"}) {
+    request_.prompt = prompt;
+    const double similarity =
+        cosine(last_latents(draw(gpu, request_)), last_latents(draw(cpu, request_)));
+    RecordProperty(prompt, std::to_string(similarity));
+    EXPECT_GE(similarity, 0.999) << prompt;
+  }
+}
 
 }  // namespace
 }  // namespace dither::golden

@@ -22,6 +22,7 @@
 #include "backends/cuda/kernels/norm.h"
 #include "backends/cuda/kernels/norm_rope.h"
 #include "backends/cuda/linear.h"
+#include "backends/cuda/modulation.h"
 #include "backends/cuda/offload.h"
 #include "backends/cuda/recording.h"
 #include "backends/cuda/staging.h"
@@ -70,6 +71,7 @@ class CudaBackend final : public ops::Backend {
     return {.strided_results = true,
             .rotates_in_place = true,
             .e4m3_activations = true,
+            .norms_linear_results = true,
             .e4m3_attention = true};
   }
   std::unique_ptr<ops::Recording> record(std::function<void()> work) override {
@@ -249,22 +251,11 @@ void CudaBackend::layer_norm(const Tensor& x, const Tensor& weight, const Tensor
 
 void CudaBackend::layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale,
                                       float eps, std::optional<float> e4m3_scale, const Tensor& y) {
-  // The kernel takes one stride for both: columns of one table of modulations have it.
-  const bool same = row_view(shift).row_stride == row_view(scale).row_stride || x.dim(0) == 1;
-  const Tensor shifts = same ? shift : packed(shift);
-  const Tensor scales = same ? scale : packed(scale);
-  NormArgs args{};
-  args.x = row_view(x);
-  args.y = row_view(y);
-  args.dtype = x.dtype();
-  args.eps = eps;
-  args.scale = scales.raw();
-  args.shift = shifts.raw();
-  args.modulation_stride = row_view(shifts).row_stride;
-  args.scale_offset = 1;
-  args.rows_per_sample = x.dim(1);
-  if (e4m3_scale) args.e4m3_reciprocal = 1 / *e4m3_scale;
-  launch_layer_norm(args, stream());
+  Modulation norm =
+      modulation({.shift = shift, .scale = scale, .eps = eps, .e4m3_scale = e4m3_scale}, x.dtype(),
+                 x.dim(1), y, *this);
+  norm.args.x = row_view(x);
+  launch_layer_norm(norm.args, stream());
 }
 
 void CudaBackend::rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) {

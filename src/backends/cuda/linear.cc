@@ -10,6 +10,7 @@
 #include "backends/cuda/cuda_check.h"
 #include "backends/cuda/kernels/norm.h"
 #include "backends/cuda/kernels/quantize.h"
+#include "backends/cuda/modulation.h"
 #include "ops/backend.h"
 #include "ops/linear_group.h"
 
@@ -272,6 +273,26 @@ void LinearKernels::multiply(const Tensor& x, const DeviceLinear& layer,
   }
 }
 
+/// y = residual + gate * activation(product), and its norm where the epilogue has one.
+void LinearKernels::finish(const Tensor& product, ops::Activation activation,
+                           const ops::LinearEpilogue& epilogue, const Tensor& y) {
+  GatedResidualArgs args{};
+  args.x = row_view(product);
+  args.y = row_view(y);
+  args.dtype = product.dtype();
+  args.activation = activation;
+  if (epilogue.residual.defined()) args.residual = row_view(epilogue.residual);
+  if (epilogue.gate.defined()) {
+    args.gate = epilogue.gate.raw();
+    args.gate_stride = row_view(epilogue.gate).row_stride;
+    args.rows_per_sample = product.dim(1);
+  }
+  if (epilogue.norm == nullptr) return launch_gated_residual(args, stream_);
+  const Modulation norm =
+      modulation(*epilogue.norm, y.dtype(), y.dim(1), epilogue.normalized, backend_);
+  launch_gated_residual_norm(args, norm.args, stream_);
+}
+
 void LinearKernels::run(const Tensor& x, const ops::PreparedLinear& weights,
                         const ops::LinearEpilogue& epilogue, const Tensor& y) {
   const DeviceLinear& layer = own(weights);
@@ -282,8 +303,8 @@ void LinearKernels::run(const Tensor& x, const ops::PreparedLinear& weights,
   const bool gelu =
       epilogue.activation == ops::Activation::kGeluTanh && layer.dtype == DType::kBF16;
   const bool plain = epilogue.activation == ops::Activation::kNone;
-  const bool needs_pass =
-      epilogue.gate.defined() || (!plain && !gelu) || (!plain && epilogue.residual.defined());
+  const bool needs_pass = epilogue.norm != nullptr || epilogue.gate.defined() ||
+                          (!plain && !gelu) || (!plain && epilogue.residual.defined());
   const std::optional<float> codes = epilogue.out.e4m3_scale;
   const bool writes_codes = layer.e4m3_input() && layer.parts.size() == 1 &&
                             !layer.parts.front().row_scales.defined() &&
@@ -299,18 +320,8 @@ void LinearKernels::run(const Tensor& x, const ops::PreparedLinear& weights,
     // Gelu in the product's epilogue; what else there is needs one pass over its result.
     multiply(input, layer, {.activation = gelu ? epilogue.activation : ops::Activation::kNone},
              product);
-    GatedResidualArgs args{};
-    args.x = row_view(product);
-    args.y = codes ? args.x : row_view(y);
-    args.dtype = layer.dtype;
-    args.activation = gelu ? ops::Activation::kNone : epilogue.activation;
-    if (epilogue.residual.defined()) args.residual = row_view(epilogue.residual);
-    if (epilogue.gate.defined()) {
-      args.gate = epilogue.gate.raw();
-      args.gate_stride = row_view(epilogue.gate).row_stride;
-      args.rows_per_sample = x.dim(1);
-    }
-    launch_gated_residual(args, stream_);
+    finish(product, gelu ? ops::Activation::kNone : epilogue.activation, epilogue,
+           codes ? product : y);
   }
   if (codes) {
     launch_quantize_e4m3({.x = row_view(product),

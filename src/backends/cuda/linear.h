@@ -59,6 +59,8 @@ class LinearKernels {
  private:
   Tensor quantized(const Tensor& x, const DeviceLinear& layer);
   Matrix operand(const LinearPart& part, const DeviceLinear& layer);
+  void finish(const Tensor& product, ops::Activation activation,
+              const ops::LinearEpilogue& epilogue, const Tensor& y);
   void multiply(const Tensor& x, const DeviceLinear& layer, const ops::LinearEpilogue& epilogue,
                 const Tensor& y);
 

@@ -16,9 +16,8 @@ Modulation modulation_at(const Tensor& vectors, std::int64_t index, std::int64_t
 }
 
 /// (1 + scale) LN(x) + shift, in the form in which `reader` takes it.
-Tensor modulate(const Tensor& x, const Modulation& m, const nn::Linear& reader) {
-  return ops::layer_norm_modulate(x, m.shift, m.scale, kFlux1NormEps,
-                                  {.e4m3_scale = reader.codes()});
+ops::ModulatedNorm norm_for(const nn::Linear& reader, const Modulation& m) {
+  return {.shift = m.shift, .scale = m.scale, .eps = kFlux1NormEps, .e4m3_scale = reader.codes()};
 }
 
 Tensor attend(const ops::AttentionOperands& qkv, const ops::Output& out = {}) {
@@ -37,18 +36,23 @@ FluxStream::FluxStream(const nn::WeightScope& block, const Names& names)
       feed_forward_in_(block / names.feed_forward / "net.0.proj"),
       feed_forward_out_(block / names.feed_forward / "net.2") {}
 
-ops::PackedQkv FluxStream::qkv(const Tensor& x, const Modulation& attention,
-                               const Tensor& out) const {
-  return {to_qkv_(modulate(x, attention, to_qkv_), {.out = {.tensor = out}}), norm_q_, norm_k_};
+ops::ModulatedNorm FluxStream::norm(const Modulation& attention) const {
+  return norm_for(to_qkv_, attention);
 }
 
-Tensor FluxStream::finish(const Tensor& x, const Tensor& attended, const Modulation& attention,
-                          const Modulation& feed_forward) const {
-  const Tensor y = to_out_(attended, {.gate = attention.gate, .residual = x});
+ops::PackedQkv FluxStream::qkv(const Tensor& normalized, const Tensor& out) const {
+  return {to_qkv_(normalized, {.out = {.tensor = out}}), norm_q_, norm_k_};
+}
+
+ops::NormedStream FluxStream::finish(const Tensor& x, const Tensor& attended,
+                                     const Modulation& attention, const Modulation& feed_forward,
+                                     const ops::ModulatedNorm& next) const {
+  const auto [y, normalized] = to_out_(attended, {.gate = attention.gate, .residual = x},
+                                       norm_for(feed_forward_in_, feed_forward));
   const Tensor hidden = feed_forward_in_(
-      modulate(y, feed_forward, feed_forward_in_),
+      normalized,
       {.activation = ops::Activation::kGeluTanh, .out = {.e4m3_scale = feed_forward_out_.codes()}});
-  return feed_forward_out_(hidden, {.gate = feed_forward.gate, .residual = y});
+  return feed_forward_out_(hidden, {.gate = feed_forward.gate, .residual = y}, next);
 }
 
 DoubleStreamBlock::DoubleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config)
@@ -68,30 +72,34 @@ DoubleStreamBlock::DoubleStreamBlock(const nn::WeightScope& scope, const Flux1Co
                     .to_out = "to_add_out",
                     .feed_forward = "ff_context"}) {}
 
-Streams DoubleStreamBlock::operator()(const Streams& x, const Streams& modulations,
-                                      const ops::Rope& rope,
+StreamNorms DoubleStreamBlock::norms(const DoubleModulations& modulations) const {
+  const std::int64_t width = modulations.image.dim(1) / 6;
+  return {.image = image_.norm(modulation_at(modulations.image, 0, width)),
+          .text = text_.norm(modulation_at(modulations.text, 0, width))};
+}
+
+Streams DoubleStreamBlock::operator()(const Streams& x, const DoubleModulations& modulations,
+                                      const StreamNorms& next, const ops::Rope& rope,
                                       ops::AttentionPrecision precision) const {
-  const std::int64_t width = x.image.dim(2);
+  const std::int64_t width = x.image.x.dim(2);
   const Modulation image_attention = modulation_at(modulations.image, 0, width);
   const Modulation image_mlp = modulation_at(modulations.image, 1, width);
   const Modulation text_attention = modulation_at(modulations.text, 0, width);
   const Modulation text_mlp = modulation_at(modulations.text, 1, width);
 
-  const std::int64_t text_tokens = x.text.dim(1);
-  const std::int64_t tokens = text_tokens + x.image.dim(1);
+  const std::int64_t text_tokens = x.text.x.dim(1);
+  const std::int64_t tokens = text_tokens + x.image.x.dim(1);
   const auto text_rows = [&](const Tensor& t) { return t.slice(1, 0, text_tokens); };
   const auto image_rows = [&](const Tensor& t) { return t.slice(1, text_tokens, tokens); };
   // Side by side, so that the attention can read the projections where they are.
-  const Tensor joint = ops::empty_like(x.image, {x.image.dim(0), tokens, 3 * width});
-  const std::array<ops::PackedQkv, 2> streams = {
-      text_.qkv(x.text, text_attention, text_rows(joint)),
-      image_.qkv(x.image, image_attention, image_rows(joint))};
+  const Tensor joint = ops::empty_like(x.image.x, {x.image.x.dim(0), tokens, 3 * width});
+  const std::array<ops::PackedQkv, 2> streams = {text_.qkv(x.text.normalized, text_rows(joint)),
+                                                 image_.qkv(x.image.normalized, image_rows(joint))};
   const Tensor attended =
       attend(ops::norm_rope_heads(streams, rope, heads_, kFlux1NormEps, precision));
-  const Tensor text = text_rows(attended);
-  const Tensor image = image_rows(attended);
-  return {.image = image_.finish(x.image, image, image_attention, image_mlp),
-          .text = text_.finish(x.text, text, text_attention, text_mlp)};
+  return {.image = image_.finish(x.image.x, image_rows(attended), image_attention, image_mlp,
+                                 next.image),
+          .text = text_.finish(x.text.x, text_rows(attended), text_attention, text_mlp, next.text)};
 }
 
 SingleStreamBlock::SingleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config)
@@ -102,28 +110,34 @@ SingleStreamBlock::SingleStreamBlock(const nn::WeightScope& scope, const Flux1Co
       norm_k_((scope / "attn.norm_k").upload("weight")),
       proj_out_(scope / "proj_out") {}
 
-Tensor SingleStreamBlock::operator()(const Tensor& x, const Tensor& modulation,
-                                     const ops::Rope& rope, ops::AttentionPrecision precision,
-                                     std::int64_t first) const {
+ops::ModulatedNorm SingleStreamBlock::norm(const Tensor& modulation) const {
+  return norm_for(to_qkv_, modulation_at(modulation, 0, modulation.dim(1) / 3));
+}
+
+ops::NormedStream SingleStreamBlock::operator()(
+    const ops::NormedStream& x, const Tensor& modulation, const ops::ModulatedNorm& next,
+    const ops::Rope& rope, ops::AttentionPrecision precision, std::int64_t first) const {
   const auto rows = [first](const Tensor& t) { return t.slice(1, first, t.dim(1)); };
-  const std::int64_t width = x.dim(2);
+  const std::int64_t width = x.x.dim(2);
   const Modulation m = modulation_at(modulation, 0, width);
-  const Tensor y = modulate(x, m, to_qkv_);
   // Both layers saw the same input in calibration; a checkpoint may still give them two scales.
-  const Tensor mlp_in = proj_mlp_.codes() == to_qkv_.codes() ? y : modulate(x, m, proj_mlp_);
-  const std::array<ops::PackedQkv, 1> packed = {ops::PackedQkv{to_qkv_(y), norm_q_, norm_k_}};
+  const Tensor mlp_in = proj_mlp_.codes() == to_qkv_.codes()
+                            ? x.normalized
+                            : ops::layer_norm_modulate(x.x, norm_for(proj_mlp_, m));
+  const std::array<ops::PackedQkv, 1> packed = {
+      ops::PackedQkv{to_qkv_(x.normalized), norm_q_, norm_k_}};
   const auto [q, k, v, v_scale] =
       ops::norm_rope_heads(packed, rope, heads_, kFlux1NormEps, precision);
 
   // [attended, mlp], each written in its place.
   const std::optional<float> codes = proj_out_.codes();
   const std::int64_t inner = proj_out_.weights().in_features();
-  const Shape shape = {x.dim(0), x.dim(1) - first, inner};
-  const Tensor joint = ops::empty_like(x, shape, codes ? DType::kF8E4M3 : x.dtype());
+  const Shape shape = {x.x.dim(0), x.x.dim(1) - first, inner};
+  const Tensor joint = ops::empty_like(x.x, shape, codes ? DType::kF8E4M3 : x.x.dtype());
   attend({rows(q), k, v, v_scale}, {.tensor = joint.slice(-1, 0, width), .e4m3_scale = codes});
   proj_mlp_(rows(mlp_in), {.activation = ops::Activation::kGeluTanh,
                            .out = {.tensor = joint.slice(-1, width, inner), .e4m3_scale = codes}});
-  return proj_out_(joint, {.gate = m.gate, .residual = rows(x)});
+  return proj_out_(joint, {.gate = m.gate, .residual = rows(x.x)}, next);
 }
 
 }  // namespace dither::models

@@ -20,8 +20,21 @@ struct Modulation {
 
 /// Image and text tokens, each [B, L_s, D].
 struct Streams {
+  ops::NormedStream image;
+  ops::NormedStream text;
+};
+
+/// A step's vectors of each stream's two layers, each [B, 6 D]: shift, scale, gate of the
+/// attention, then of the feed-forward layer.
+struct DoubleModulations {
   Tensor image;
   Tensor text;
+};
+
+/// With which norms the next block reads the streams.
+struct StreamNorms {
+  ops::ModulatedNorm image;
+  ops::ModulatedNorm text;
 };
 
 /// One of the two streams of a double block: everything but the attention itself.
@@ -33,13 +46,16 @@ class FluxStream {
   };
   FluxStream(const nn::WeightScope& block, const Names& names);
 
-  /// Projections of (1 + scale) LN(x) + shift, written to `out` [B, L_s, 3 D], with the norms that
-  /// belong to them.
-  ops::PackedQkv qkv(const Tensor& x, const Modulation& attention, const Tensor& out) const;
+  /// The norm with which this layer reads its stream.
+  ops::ModulatedNorm norm(const Modulation& attention) const;
 
-  /// y = x + gate out(attended);  y + gate' FF((1 + scale') LN(y) + shift').
-  Tensor finish(const Tensor& x, const Tensor& attended, const Modulation& attention,
-                const Modulation& feed_forward) const;
+  /// Projections of norm(x), written to `out` [B, L_s, 3 D], with the norms that belong to them.
+  ops::PackedQkv qkv(const Tensor& normalized, const Tensor& out) const;
+
+  /// y = x + gate out(attended);  y + gate' FF((1 + scale') LN(y) + shift'), and its norm for
+  /// whatever reads it.
+  ops::NormedStream finish(const Tensor& x, const Tensor& attended, const Modulation& attention,
+                           const Modulation& feed_forward, const ops::ModulatedNorm& next) const;
 
  private:
   nn::Linear to_qkv_;
@@ -56,9 +72,11 @@ class DoubleStreamBlock {
  public:
   DoubleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config);
 
-  /// `modulations`: one step's, each [B, 6 D]: shift, scale, gate of the attention, then of the
-  /// feed-forward layer.
-  Streams operator()(const Streams& x, const Streams& modulations, const ops::Rope& rope,
+  StreamNorms norms(const DoubleModulations& modulations) const;
+
+  /// x normalised as norms() says.
+  Streams operator()(const Streams& x, const DoubleModulations& modulations,
+                     const StreamNorms& next, const ops::Rope& rope,
                      ops::AttentionPrecision precision) const;
 
  private:
@@ -73,10 +91,14 @@ class SingleStreamBlock {
  public:
   SingleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config);
 
-  /// x [B, L, D], text before image; `modulation`: one step's [B, 3 D], shift, scale and gate.
-  /// -> the rows of tokens from `first` on, [B, L - first, D]: nothing reads the last block's text.
-  Tensor operator()(const Tensor& x, const Tensor& modulation, const ops::Rope& rope,
-                    ops::AttentionPrecision precision, std::int64_t first = 0) const;
+  /// With which norm it reads its stream; `modulation`: one step's [B, 3 D], shift, scale and gate.
+  ops::ModulatedNorm norm(const Tensor& modulation) const;
+
+  /// x [B, L, D], text before image, normalised as norm() says. -> the rows of tokens from `first`
+  /// on, [B, L - first, D]: nothing reads the last block's text.
+  ops::NormedStream operator()(const ops::NormedStream& x, const Tensor& modulation,
+                               const ops::ModulatedNorm& next, const ops::Rope& rope,
+                               ops::AttentionPrecision precision, std::int64_t first = 0) const;
 
  private:
   std::int64_t heads_;

@@ -10,19 +10,27 @@
 namespace dither::models {
 namespace {
 
-/// Hands out the columns of one step's modulations [B, M] in their order.
-class Columns {
- public:
-  explicit Columns(Tensor modulations) : modulations_(std::move(modulations)) {}
+/// One step's modulations [B, M], by the layers that they are for.
+struct StepModulations {
+  std::vector<DoubleModulations> double_blocks;
+  std::vector<Tensor> single_blocks;
+  Modulation out;  ///< without a gate
 
-  Tensor next(std::int64_t width) {
-    begin_ += width;
-    return modulations_.slice(-1, begin_ - width, begin_);
+  StepModulations(const Tensor& modulations, const Flux1Config& config) {
+    std::int64_t begin = 0;
+    const auto next = [&](std::int64_t vectors) {
+      const std::int64_t columns = vectors * config.width();
+      begin += columns;
+      return modulations.slice(-1, begin - columns, begin);
+    };
+    for (std::int64_t i = 0; i < config.num_layers; ++i) {
+      const Tensor image = next(6);
+      double_blocks.push_back({.image = image, .text = next(6)});
+    }
+    for (std::int64_t i = 0; i < config.num_single_layers; ++i) single_blocks.push_back(next(3));
+    out.scale = next(1);  // unlike in the blocks, before the shift
+    out.shift = next(1);
   }
-
- private:
-  Tensor modulations_;
-  std::int64_t begin_ = 0;
 };
 
 void check_inputs(const Flux1Inputs& inputs) {
@@ -92,29 +100,44 @@ Tensor Flux1Conditioning::at_step(std::int64_t step) const {
 Tensor Flux1Transformer::velocity(const Tensor& latents, const Flux1Conditioning& conditioning,
                                   const Tensor& modulations,
                                   ops::AttentionPrecision precision) const {
-  const std::int64_t width = config_.width();
-  Columns columns(modulations);
-  Streams x{.image = x_embedder_(latents), .text = conditioning.context};
+  const StepModulations step(modulations, config_);
+  const std::size_t doubles = double_blocks_.size();
+  const std::size_t singles = single_blocks_.size();
+  const auto single_norm = [&](std::size_t i) {
+    return i < singles ? single_blocks_[i].norm(step.single_blocks[i])
+                       : ops::ModulatedNorm{.shift = step.out.shift,
+                                            .scale = step.out.scale,
+                                            .eps = kFlux1NormEps,
+                                            .e4m3_scale = proj_out_.codes()};
+  };
+  const auto double_norms = [&](std::size_t i) {
+    return i < doubles ? double_blocks_[i].norms(step.double_blocks[i])
+                       : StreamNorms{.image = single_norm(0), .text = single_norm(0)};
+  };
+  const auto normed = [](const Tensor& x, const ops::ModulatedNorm& norm) {
+    return ops::NormedStream{.x = x, .normalized = ops::layer_norm_modulate(x, norm)};
+  };
+
+  const StreamNorms first_norms = double_norms(0);
+  Streams x{.image = normed(x_embedder_(latents), first_norms.image),
+            .text = normed(conditioning.context, first_norms.text)};
   nn::LayerSequence::Pass pass(blocks_);
-  for (std::size_t i = 0; i < double_blocks_.size(); ++i) {
-    const Tensor image = columns.next(6 * width);
-    const Tensor text = columns.next(6 * width);
+  for (std::size_t i = 0; i < doubles; ++i) {
     x = pass.run(fmt::format("transformer_blocks.{}", i), [&] {
-      return double_blocks_[i](x, {.image = image, .text = text}, conditioning.rope, precision);
+      return double_blocks_[i](x, step.double_blocks[i], double_norms(i + 1), conditioning.rope,
+                               precision);
     });
   }
-  Tensor z = ops::concat({x.text, x.image}, 1);
-  for (std::size_t i = 0; i < single_blocks_.size(); ++i) {
-    const bool last = i + 1 == single_blocks_.size();  // of which only the image is read
-    const std::int64_t first = last ? x.text.dim(1) : 0;
+  ops::NormedStream z{.x = ops::concat({x.text.x, x.image.x}, 1),
+                      .normalized = ops::concat({x.text.normalized, x.image.normalized}, 1)};
+  for (std::size_t i = 0; i < singles; ++i) {
+    const bool last = i + 1 == singles;  // of which only the image is read
     z = pass.run(fmt::format("single_transformer_blocks.{}", i), [&] {
-      return single_blocks_[i](z, columns.next(3 * width), conditioning.rope, precision, first);
+      return single_blocks_[i](z, step.single_blocks[i], single_norm(i + 1), conditioning.rope,
+                               precision, last ? x.text.x.dim(1) : 0);
     });
   }
-  const Tensor scale = columns.next(width);  // unlike in the blocks, before the shift
-  const Tensor shift = columns.next(width);
-  return proj_out_(
-      ops::layer_norm_modulate(z, shift, scale, kFlux1NormEps, {.e4m3_scale = proj_out_.codes()}));
+  return proj_out_(z.normalized);
 }
 
 }  // namespace dither::models
