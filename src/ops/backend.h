@@ -174,6 +174,7 @@ class Backend : public Device {
   virtual void conv2d(const Tensor& x, const PreparedConv2d& weights, const Tensor& residual,
                       const Tensor& y) = 0;
   virtual void upsample_nearest2x(const Tensor& x, const Tensor& y) = 0;
+  virtual void to_pixels(const Tensor& x, const Tensor& y) = 0;
   virtual void embedding(const Tensor& table, const Tensor& ids, const Tensor& y) = 0;
   virtual void activate(const Tensor& x, Activation activation, const Tensor& y) = 0;
   virtual void gated_activation(const Tensor& x, Activation activation, const Tensor& y) = 0;

@@ -348,6 +348,13 @@ Tensor upsample_nearest2x(const Tensor& x) {
   return y;
 }
 
+Tensor to_pixels(const Tensor& x) {
+  Check("to_pixels").activation("x", x);
+  Tensor y = Tensor::empty(x.shape(), DType::kU8, backend_of(x));
+  backend_of(x).to_pixels(contiguous(x), y);
+  return y;
+}
+
 Tensor embedding(const Tensor& table, const Tensor& ids) {
   const Check check("embedding");
   check.activation("table", table);

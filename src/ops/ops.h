@@ -75,6 +75,10 @@ Tensor conv2d(const Tensor& x, const PreparedConv2d& weights, const Tensor& resi
 /// Every pixel becomes 2 x 2 pixels.  x [B, h, w, C] -> [B, 2h, 2w, C].
 Tensor upsample_nearest2x(const Tensor& x);
 
+/// -1..1 as 8-bit levels: round(255 clamp(x / 2 + 1/2, 0, 1)), ties to even, NaN 0, in float32
+/// whatever x's dtype.  x any shape -> the same shape, kU8.
+Tensor to_pixels(const Tensor& x);
+
 /// Rows of a table.  table [V, D], ids [B, L] kI32, each in [0, V) -> [B, L, D].
 Tensor embedding(const Tensor& table, const Tensor& ids);
 

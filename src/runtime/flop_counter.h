@@ -91,6 +91,7 @@ class FlopCounter final : public ops::Backend {
   void upsample_nearest2x(const Tensor& x, const Tensor& y) override {
     inner_->upsample_nearest2x(x, y);
   }
+  void to_pixels(const Tensor& x, const Tensor& y) override { inner_->to_pixels(x, y); }
   void embedding(const Tensor& table, const Tensor& ids, const Tensor& y) override {
     inner_->embedding(table, ids, y);
   }

@@ -497,6 +497,23 @@ TEST_P(CudaOps, ElementwiseAndShuffles) {
   }
 }
 
+// Every bfloat16 number, NaN, infinities and ties too, becomes the host's level.
+TEST_P(CudaOps, PixelsOfEveryNumber) {
+  const Tensor numbers = Tensor::host({65536}, DType::kBF16);
+  for (std::uint32_t i = 0; i < 65536; ++i) {
+    numbers.data<std::uint16_t>()[i] = static_cast<std::uint16_t>(i);
+  }
+  for (const std::int64_t count : {65536, 65533}) {
+    const auto levels = [&](ops::Backend& backend) {
+      const Tensor x = ops::cast(backend.upload(numbers, DType::kBF16), GetParam());
+      const Tensor host = backend.download(ops::to_pixels(x.slice(0, 0, count)));
+      return std::vector<std::uint8_t>(host.data<std::uint8_t>(),
+                                       host.data<std::uint8_t>() + count);
+    };
+    EXPECT_EQ(levels(*cuda_), levels(*reference_));
+  }
+}
+
 // Every bfloat16 number, so NaN, infinities, ties and subnormals too, becomes the host's code.
 TEST_P(CudaOps, CodesOfEveryNumber) {
   if (!bf16()) GTEST_SKIP() << "for bf16";

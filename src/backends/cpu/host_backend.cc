@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
 #include "backends/cpu/strided.h"
 #include "base/error.h"
+#include "tensor/bfloat16.h"
 
 namespace dither::cpu {
 namespace {
@@ -56,6 +58,32 @@ void check_ids(const Tensor& ids, std::int64_t rows) {
                 fmt::format("embedding: id {} at position {} is outside a table of {} rows",
                             values[i], i, rows));
   }
+}
+
+namespace {
+
+/// round(255 clamp(x / 2 + 1/2, 0, 1)), ties to even; NaN is black. Without branches or calls, so
+/// that compilers make vectors of it.
+std::uint8_t to_level(float x) {
+  const float unit = x * 0.5F + 0.5F;
+  const float above = unit > 0.0F ? unit : 0.0F;
+  const float level = (above < 1.0F ? above : 1.0F) * 255.0F;
+  constexpr float kInteger = 8388608.0F;  // 2^23: from here on float32 has integers only
+  return static_cast<std::uint8_t>(static_cast<std::int32_t>((level + kInteger) - kInteger));
+}
+
+template <typename T>
+void convert_to_levels(const Tensor& x, const Tensor& y) {
+  const T* const values = x.data<T>();
+  std::transform(values, values + x.elements(), y.data<std::uint8_t>(),
+                 [](T value) { return to_level(to_float(value)); });
+}
+
+}  // namespace
+
+void HostBackend::to_pixels(const Tensor& x, const Tensor& y) {
+  if (x.dtype() == DType::kF32) return convert_to_levels<float>(x, y);
+  convert_to_levels<bf16>(x, y);
 }
 
 }  // namespace dither::cpu

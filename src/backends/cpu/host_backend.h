@@ -26,6 +26,7 @@ class HostBackend : public ops::Backend {
   Tensor download(const Tensor& tensor) override;
   void copy(const Tensor& from, const Tensor& to) override;
   void synchronize() override {}
+  void to_pixels(const Tensor& x, const Tensor& y) override;
   ops::MemoryStats memory() const override { return memory_.stats(); }
   void reset_peak_memory() override { memory_.reset_peak(); }
 

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
 
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/strided.h"
@@ -127,6 +130,18 @@ TEST_F(ReferenceOps, ElementwiseAndShuffles) {
   EXPECT_THAT(to_floats(ops::contiguous(x.permute({1, 0}))), ElementsAre(1, 3, 2, 4));
   EXPECT_THAT(to_floats(ops::upsample_nearest2x(x.reshape({1, 1, 2, 2}))),
               ElementsAre(1, 2, 1, 2, 3, 4, 3, 4, 1, 2, 1, 2, 3, 4, 3, 4));
+}
+
+TEST_F(ReferenceOps, PixelsAreScaledClampedAndRounded) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  // 127.5 lies between two levels and goes to the even one; 2/255 is one level.
+  const Tensor x = tensor({12}, {-1, 0, 1, -7, 7, 1.0F / 255, 3.0F / 255, -0.5F, 0.5F,
+                                 std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity});
+  const Tensor pixels = backend_->download(ops::to_pixels(x));
+  ASSERT_EQ(pixels.dtype(), DType::kU8);
+  const auto* const levels = pixels.data<std::uint8_t>();
+  EXPECT_THAT(std::vector<int>(levels, levels + 12),
+              ElementsAre(0, 128, 255, 0, 255, 128, 129, 64, 191, 0, 255, 0));
 }
 
 TEST_F(ReferenceOps, ActivationsAtOne) {

@@ -137,6 +137,11 @@ class CudaBackend final : public ops::Backend {
     conv2d_.run(x, weights, residual, y);
   }
   void upsample_nearest2x(const Tensor& x, const Tensor& y) override;
+  void to_pixels(const Tensor& x, const Tensor& y) override {
+    launch_to_pixels(
+        {.x = x.raw(), .y = y.data<std::uint8_t>(), .dtype = x.dtype(), .count = x.elements()},
+        stream());
+  }
   void embedding(const Tensor& table, const Tensor& ids, const Tensor& y) override;
   void activate(const Tensor& x, ops::Activation activation, const Tensor& y) override;
   void gated_activation(const Tensor& x, ops::Activation activation, const Tensor& y) override;

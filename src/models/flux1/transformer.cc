@@ -84,12 +84,19 @@ Flux1Conditioning Flux1Transformer::prepare(const Flux1Inputs& inputs) const {
   Flux1Conditioning conditioning;
   conditioning.context = context_embedder_(inputs.prompt_embeds);
   conditioning.rope = flux1_rope(config_, inputs.prompt_embeds.dim(1), inputs.grid, *backend_);
-  std::vector<Tensor> modulations;
+  std::int64_t end = 0;
+  for (const nn::Linear& modulation : modulations_) end += modulation.weights().out_features();
+  conditioning.modulations =
+      ops::empty_like(silu_temb, {silu_temb.dim(0), silu_temb.dim(1), std::exchange(end, 0)});
   nn::LayerSequence::Pass pass(modulation_layers_);
   for (const nn::Linear& modulation : modulations_) {
-    modulations.push_back(pass.run(kFlux1Modulations, [&] { return modulation(silu_temb); }));
+    const std::int64_t begin = end;
+    end += modulation.weights().out_features();
+    pass.run(kFlux1Modulations, [&] {
+      return modulation(silu_temb,
+                        {.out = {.tensor = conditioning.modulations.slice(-1, begin, end)}});
+    });
   }
-  conditioning.modulations = ops::concat(modulations, -1);
   return conditioning;
 }
 

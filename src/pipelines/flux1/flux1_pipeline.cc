@@ -228,7 +228,7 @@ Tensor Flux1Pipeline::denoise(const Tensor& noise, const Flux1Guidance& guidance
 Image Flux1Pipeline::decode(const Tensor& latents, models::TokenGrid grid) const {
   const Tensor z =
       models::unscale_latents(models::unpack_latents(latents, grid), components_.configs.vae);
-  return to_image(backend_.download(components_.vae(z)));
+  return to_image(backend_.download(ops::to_pixels(components_.vae(z))));
 }
 
 }  // namespace dither

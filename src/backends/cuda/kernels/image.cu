@@ -33,6 +33,23 @@ __global__ void __launch_bounds__(kThreads) gather(EmbeddingArgs args, std::int6
   for (std::int64_t i = threadIdx.x; i < units; i += kThreads) to[i] = from[i];
 }
 
+template <typename T, int V>
+__global__ void __launch_bounds__(kThreads) to_pixels(ToPixelsArgs args) {
+  const std::int64_t first = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
+  if (first >= args.count) return;
+  float x[V];
+  load(static_cast<const T*>(args.x) + first, x);
+  std::uint8_t levels[V];
+#pragma unroll
+  for (int j = 0; j < V; ++j) {
+    const float unit = x[j] * 0.5F + 0.5F;
+    const float above = unit > 0.0F ? unit : 0.0F;  // false for NaN
+    levels[j] = static_cast<std::uint8_t>(__float2int_rn(fminf(above, 1.0F) * 255.0F));
+  }
+#pragma unroll
+  for (int j = 0; j < V; ++j) args.y[first + j] = levels[j];
+}
+
 /// Calls f with a unit of copying and how many of them make up `bytes`.
 template <typename F>
 void with_unit(const void* a, const void* b, std::int64_t bytes, DType dtype, const F& f) {
@@ -59,6 +76,20 @@ void launch_upsample_nearest2x(const UpsampleArgs& args, cudaStream_t stream) {
     });
   }
   check_launch("launch upsample_nearest2x");
+}
+
+void launch_to_pixels(const ToPixelsArgs& args, cudaStream_t stream) {
+  if (args.count == 0) return;
+  with_element(args.dtype, [&](auto element) {
+    using T = decltype(element);
+    constexpr int V = kLanes<T>;
+    if (vectors_fit(args.x, 0, args.count, sizeof(T))) {
+      to_pixels<T, V><<<blocks_for(args.count / V, kThreads), kThreads, 0, stream>>>(args);
+    } else {
+      to_pixels<T, 1><<<blocks_for(args.count, kThreads), kThreads, 0, stream>>>(args);
+    }
+  });
+  check_launch("launch to_pixels");
 }
 
 void launch_embedding(const EmbeddingArgs& args, cudaStream_t stream) {

@@ -21,6 +21,16 @@ struct UpsampleArgs {
 };
 void launch_upsample_nearest2x(const UpsampleArgs& args, cudaStream_t stream);
 
+/// y = round(255 clamp(x / 2 + 1/2, 0, 1)), ties to even, NaN 0: `count` elements, one after the
+/// other. Reads each once.
+struct ToPixelsArgs {
+  const void* x = nullptr;
+  std::uint8_t* y = nullptr;
+  DType dtype = DType::kF32;
+  std::int64_t count = 0;
+};
+void launch_to_pixels(const ToPixelsArgs& args, cudaStream_t stream);
+
 /// y[i] = table[ids[i]]: rows of `width` elements of kF32 or kBF16, table and y contiguous. The ids
 /// were checked by the host.
 struct EmbeddingArgs {
