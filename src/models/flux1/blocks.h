@@ -1,8 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
+#include "models/flux/double_stream.h"
 #include "models/flux1/config.h"
 #include "nn/layers.h"
 #include "nn/weight_scope.h"
@@ -10,76 +10,33 @@
 
 namespace dither::models {
 
-/// AdaLN-Zero vectors of one layer (Peebles & Xie 2023), each [B, D].
-struct Modulation {
-  Tensor shift;
-  Tensor scale;
-  Tensor gate;
-};
-
-/// Image and text tokens, each [B, L_s, D].
-struct Streams {
-  Tensor image;
-  Tensor text;
-};
-
-/// One of the two streams of a double block: everything but the attention itself.
-class FluxStream {
+/// A double block with the modulation layers of its streams.
+class Flux1DoubleBlock {
  public:
-  /// The same layers have other names in each stream.
-  struct Names {
-    std::string modulation, to_q, to_k, to_v, norm_q, norm_k, to_out, feed_forward;
-  };
-  FluxStream(const nn::WeightScope& block, const Names& names);
-
-  /// silu(temb) [N, B, D] of N steps -> [N, B, 6 D]: shift, scale, gate of the attention, then of
-  /// the feed-forward layer.
-  Tensor modulations(const Tensor& silu_temb) const { return modulation_(silu_temb); }
-
-  /// Projections of (1 + scale) LN(x) + shift, written to `out` [B, L_s, 3 D], with the norms that
-  /// belong to them.
-  ops::PackedQkv qkv(const Tensor& x, const Modulation& attention, const Tensor& out) const;
-
-  /// y = x + gate out(attended);  y + gate' FF((1 + scale') LN(y) + shift').
-  Tensor finish(const Tensor& x, const Tensor& attended, const Modulation& attention,
-                const Modulation& feed_forward) const;
-
- private:
-  nn::Linear modulation_;
-  nn::Linear to_qkv_;
-  Tensor norm_q_;
-  Tensor norm_k_;
-  nn::Linear to_out_;
-  nn::Linear feed_forward_in_;
-  nn::Linear feed_forward_out_;
-};
-
-/// Two streams with weights of their own that meet in one attention over [text, image].
-/// Source: FLUX.1's DoubleStreamBlock (MM-DiT, Esser et al. 2024).
-class DoubleStreamBlock {
- public:
-  DoubleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config);
+  Flux1DoubleBlock(const nn::WeightScope& scope, const Flux1Config& config);
 
   /// silu(temb) [N, B, D] -> of each stream [N, B, 6 D].
   Streams modulations(const Tensor& silu_temb) const {
-    return {image_.modulations(silu_temb), text_.modulations(silu_temb)};
+    return {.image = image_modulation_(silu_temb), .text = text_modulation_(silu_temb)};
   }
 
   /// `modulations`: one step's, each [B, 6 D].
   Streams operator()(const Streams& x, const Streams& modulations, const ops::Rope& rope,
-                     ops::AttentionPrecision precision) const;
+                     ops::AttentionPrecision precision) const {
+    return block_(x, modulations, rope, precision);
+  }
 
  private:
-  std::int64_t heads_;
-  FluxStream image_;
-  FluxStream text_;
+  nn::Linear image_modulation_;
+  nn::Linear text_modulation_;
+  DoubleStreamBlock block_;
 };
 
 /// x + gate W2 [attn(q, k, v), gelu(m)],  [q, k, v, m] = W1 ((1 + scale) LN(x) + shift).
 /// Source: FLUX.1's SingleStreamBlock (after Dehghani et al. 2023).
-class SingleStreamBlock {
+class Flux1SingleBlock {
  public:
-  SingleStreamBlock(const nn::WeightScope& scope, const Flux1Config& config);
+  Flux1SingleBlock(const nn::WeightScope& scope, const Flux1Config& config);
 
   /// silu(temb) [N, B, D] -> [N, B, 3 D]: shift, scale, gate.
   Tensor modulations(const Tensor& silu_temb) const { return modulation_(silu_temb); }
@@ -98,8 +55,5 @@ class SingleStreamBlock {
   Tensor norm_k_;
   nn::Linear proj_out_;
 };
-
-/// Of every LayerNorm and of the query and key norms.
-inline constexpr float kFlux1NormEps = 1e-6F;
 
 }  // namespace dither::models

@@ -32,9 +32,6 @@ struct Flux1Config {
   void validate() const;
 };
 
-/// Channels of the sinusoidal embeddings of timestep and guidance.
-inline constexpr std::int64_t kFlux1SinusoidDim = 256;
-
 /// Every tensor of the transformer, in diffusers' names.
 nn::TensorTable flux1_table(const Flux1Config& config);
 

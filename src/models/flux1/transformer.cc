@@ -2,27 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <utility>
-
 #include "base/error.h"
+#include "models/flux1/rope.h"
 
 namespace dither::models {
 namespace {
-
-/// Hands out the columns of one step's modulations [B, M] in their order.
-class Columns {
- public:
-  explicit Columns(Tensor modulations) : modulations_(std::move(modulations)) {}
-
-  Tensor next(std::int64_t width) {
-    begin_ += width;
-    return modulations_.slice(-1, begin_ - width, begin_);
-  }
-
- private:
-  Tensor modulations_;
-  std::int64_t begin_ = 0;
-};
 
 void check_inputs(const Flux1Inputs& inputs) {
   const auto require = [](bool condition, std::string_view what) {
@@ -56,21 +40,21 @@ Flux1Transformer::Flux1Transformer(const nn::WeightScope& scope, const Flux1Conf
   }
 }
 
-Flux1Conditioning Flux1Transformer::prepare(const Flux1Inputs& inputs) const {
+FluxConditioning Flux1Transformer::prepare(const Flux1Inputs& inputs) const {
   check_inputs(inputs);
   const Tensor temb =
       time_text_embed_(inputs.timesteps, inputs.guidance_scale, inputs.pooled_prompt_embeds);
   const Tensor silu_temb = ops::activate(temb, ops::Activation::kSilu);  // [N, B, D]
 
-  Flux1Conditioning conditioning;
+  FluxConditioning conditioning;
   conditioning.context = context_embedder_(inputs.prompt_embeds);
   conditioning.rope = flux1_rope(config_, inputs.prompt_embeds.dim(1), inputs.grid, *backend_);
   std::vector<Tensor> modulations;
-  for (const DoubleStreamBlock& block : double_blocks_) {
+  for (const Flux1DoubleBlock& block : double_blocks_) {
     const Streams streams = block.modulations(silu_temb);
     modulations.insert(modulations.end(), {streams.image, streams.text});
   }
-  for (const SingleStreamBlock& block : single_blocks_) {
+  for (const Flux1SingleBlock& block : single_blocks_) {
     modulations.push_back(block.modulations(silu_temb));
   }
   modulations.push_back(norm_out_(silu_temb));
@@ -78,30 +62,26 @@ Flux1Conditioning Flux1Transformer::prepare(const Flux1Inputs& inputs) const {
   return conditioning;
 }
 
-Tensor Flux1Conditioning::at_step(std::int64_t step) const {
-  return modulations.slice(0, step, step + 1).reshape({modulations.dim(1), modulations.dim(2)});
-}
-
-Tensor Flux1Transformer::velocity(const Tensor& latents, const Flux1Conditioning& conditioning,
+Tensor Flux1Transformer::velocity(const Tensor& latents, const FluxConditioning& conditioning,
                                   const Tensor& modulations,
                                   ops::AttentionPrecision precision) const {
   const std::int64_t width = config_.width();
-  Columns columns(modulations);
+  ModulationColumns columns(modulations);
   Streams x{.image = x_embedder_(latents), .text = conditioning.context};
-  for (const DoubleStreamBlock& block : double_blocks_) {
+  for (const Flux1DoubleBlock& block : double_blocks_) {
     const Tensor image = columns.next(6 * width);
     const Tensor text = columns.next(6 * width);
     x = block(x, {.image = image, .text = text}, conditioning.rope, precision);
   }
   Tensor z = ops::concat({x.text, x.image}, 1);
-  for (const SingleStreamBlock& block : single_blocks_) {
+  for (const Flux1SingleBlock& block : single_blocks_) {
     const bool last = &block == &single_blocks_.back();  // of which only the image is read
     z = block(z, columns.next(3 * width), conditioning.rope, precision, last ? x.text.dim(1) : 0);
   }
   const Tensor scale = columns.next(width);  // unlike in the blocks, before the shift
   const Tensor shift = columns.next(width);
   return proj_out_(
-      ops::layer_norm_modulate(z, shift, scale, kFlux1NormEps, {.e4m3_scale = proj_out_.codes()}));
+      ops::layer_norm_modulate(z, shift, scale, kFluxNormEps, {.e4m3_scale = proj_out_.codes()}));
 }
 
 }  // namespace dither::models

@@ -1,102 +1,18 @@
 #include "pipelines/flux1/flux1_components.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <map>
+#include <array>
 #include <string_view>
-#include <vector>
 
-#include "base/error.h"
 #include "io/component_weights.h"
 #include "io/dummy_weights.h"
+#include "pipelines/component_loading.h"
 #include "pipelines/dummy_source.h"
-#include "pipelines/fingerprint.h"
 #include "tokenizers/byte_tokenizer.h"
-#include "tokenizers/load_tokenizer.h"
 
 namespace dither {
 namespace {
-
-/// Collects what the tables of several checkpoints object to, so that a user sees all of it at
-/// once.
-class TableChecks {
- public:
-  void check(const nn::TensorTable& table, const quant::WeightSource& source) {
-    collect([&] { table.check(source); });
-    collect([&] { source.check_linears(table.linears()); });
-  }
-
-  void finish() const {
-    if (failures_.empty()) return;
-    throw Error(ErrorCode::kDataLoss, fmt::format("{}", fmt::join(failures_, "; ")));
-  }
-
- private:
-  template <typename Check>
-  void collect(const Check& check) {
-    try {
-      check();
-    } catch (const Error& error) {
-      failures_.emplace_back(error.what());
-    }
-  }
-
-  std::vector<std::string> failures_;
-};
-
-DType choose_dtype(std::optional<DType> wanted, const TensorSource& transformer) {
-  const DType dtype = wanted.value_or(native_dtype(transformer));
-  if (dtype != DType::kF32 && dtype != DType::kBF16) {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("dtype {}: this model runs in F32 or BF16", dtype_name(dtype)));
-  }
-  return dtype;
-}
-
-/// A tokenizer, the encoder that reads its ids, and what stands in for it where weights are made
-/// up.
-struct TokenizerUse {
-  const char* name;
-  const char* encoder;
-  std::int64_t vocab_size;
-  Tokenizer (*stand_in)(std::int64_t vocab_size);
-};
-
-std::unique_ptr<const Tokenizer> load_checked_tokenizer(const ModelFolder& folder,
-                                                        LoadFormat format,
-                                                        const TokenizerUse& use) {
-  const auto& [name, encoder, vocab_size, stand_in] = use;
-  if (format == LoadFormat::kDummy && !folder.find_component_folder(name)) {
-    return std::make_unique<const Tokenizer>(stand_in(vocab_size));
-  }
-  const auto path = folder.component_folder(name);
-  auto tokenizer = load_tokenizer(path);
-  if (tokenizer->vocab_size() > vocab_size) {
-    throw Error(ErrorCode::kDataLoss,
-                fmt::format("{}: ids up to {}, but {} has {} rows", path.string(),
-                            tokenizer->vocab_size() - 1, encoder, vocab_size));
-  }
-  return tokenizer;
-}
-
-std::string fingerprint(const ModelFolder& folder, const Flux1Checkpoints& checkpoints) {
-  Fingerprint print;
-  print.add_file(folder.component_folder("scheduler") / "scheduler_config.json");
-  for (const char* name : {"text_encoder", "text_encoder_2", "transformer", "vae"}) {
-    print.add_file(folder.component_folder(name) / "config.json");
-  }
-  for (const char* name : {"tokenizer", "tokenizer_2"}) {
-    if (const auto found = folder.find_component_folder(name)) print.add_folder(*found);
-  }
-  for (const auto* source : {&checkpoints.text_encoder, &checkpoints.text_encoder_2,
-                             &checkpoints.transformer, &checkpoints.vae}) {
-    const auto stored = (*source)->stored_sources();
-    for (const TensorSource* tensors : stored) print.add_tensors(*tensors);
-    if (stored.empty()) print.add((*source)->declared_by());
-  }
-  return print.hex();
-}
 
 /// Weights of the shapes that the configs give, in the spelling that the libraries write today.
 Flux1Checkpoints make_flux1_dummies(const ModelFolder& folder, const Flux1Configs& configs,
@@ -118,6 +34,17 @@ Flux1Checkpoints make_flux1_dummies(const ModelFolder& folder, const Flux1Config
       .transformer = make("transformer", models::flux1_table(configs.transformer), quantization),
       .vae = make("vae", models::autoencoder_kl_table(configs.vae, no_tensors())),
   };
+}
+
+std::string fingerprint(const ModelFolder& folder, const Flux1Checkpoints& checkpoints) {
+  const std::array<ComponentSource, 4> sources = {{
+      {"text_encoder", checkpoints.text_encoder.get()},
+      {"text_encoder_2", checkpoints.text_encoder_2.get()},
+      {"transformer", checkpoints.transformer.get()},
+      {"vae", checkpoints.vae.get()},
+  }};
+  constexpr std::array<const char*, 2> kTokenizers = {"tokenizer", "tokenizer_2"};
+  return model_fingerprint(folder, sources, kTokenizers);
 }
 
 }  // namespace
@@ -149,21 +76,13 @@ Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Co
   return checkpoints;
 }
 
-DType native_dtype(const TensorSource& transformer) {
-  const TensorInfo* info = transformer.find("x_embedder.weight");
-  return info != nullptr && info->dtype == DType::kBF16 ? DType::kBF16 : DType::kF32;
-}
-
 Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& backend,
                                       std::optional<DType> wanted_dtype,
                                       const WeightOptions& options) {
   const Flux1Configs configs = load_flux1_configs(folder);
   const Flux1Checkpoints checkpoints = open_flux1_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype, *checkpoints.transformer);
-  std::map<std::string, std::vector<ops::LinearPrecision>> precision;
-  const auto root = [&](const char* name, const quant::WeightSource& source) {
-    return nn::WeightScope(source, backend, dtype, &precision[name]);
-  };
+  ComponentRoots roots(backend, dtype);
   Flux1Components components{
       .configs = configs,
       .dtype = dtype,
@@ -175,22 +94,14 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
           load_checked_tokenizer(folder, options.format,
                                  {"tokenizer_2", "text_encoder_2",
                                   configs.text_encoder_2.vocab_size, make_byte_t5_tokenizer}),
-      .text_encoder = {root("text_encoder", *checkpoints.text_encoder), configs.text_encoder},
-      .text_encoder_2 = {root("text_encoder_2", *checkpoints.text_encoder_2),
+      .text_encoder = {roots.root("text_encoder", *checkpoints.text_encoder), configs.text_encoder},
+      .text_encoder_2 = {roots.root("text_encoder_2", *checkpoints.text_encoder_2),
                          configs.text_encoder_2},
-      .transformer = {root("transformer", *checkpoints.transformer), configs.transformer},
-      .vae = {root("vae", *checkpoints.vae), configs.vae},
+      .transformer = {roots.root("transformer", *checkpoints.transformer), configs.transformer},
+      .vae = {roots.root("vae", *checkpoints.vae), configs.vae},
       .attestation = {},
   };
-  const auto prove = [&](const char* name, const quant::WeightSource& source) {
-    components.attestation.push_back(
-        attest(name, std::string(source.declared_by()), precision[name], source));
-    if (options.strict_precision) require_declared_precision(components.attestation.back());
-  };
-  prove("text_encoder", *checkpoints.text_encoder);
-  prove("text_encoder_2", *checkpoints.text_encoder_2);
-  prove("transformer", *checkpoints.transformer);
-  prove("vae", *checkpoints.vae);
+  components.attestation = roots.attest(options.strict_precision);
   return components;
 }
 

@@ -12,10 +12,10 @@
 #include "models/vae/autoencoder_kl.h"
 #include "ops/backend.h"
 #include "pipelines/attestation.h"
+#include "pipelines/component_loading.h"
 #include "pipelines/flux1/flux1_configs.h"
 #include "pipelines/pipeline.h"
 #include "quant/weight_source.h"
-#include "tensor/tensor_source.h"
 #include "tokenizers/tokenizer.h"
 
 namespace dither {
@@ -34,9 +34,6 @@ struct Flux1Checkpoints {
 /// check_load_format().
 Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Configs& configs,
                                         const WeightOptions& options = {});
-
-/// The dtype to compute in when nobody chose one: the transformer's own, kF32 unless that is kBF16.
-DType native_dtype(const TensorSource& transformer);
 
 /// A FluxPipeline on a backend, ready to run.
 struct Flux1Components {

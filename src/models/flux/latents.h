@@ -1,6 +1,6 @@
 #pragma once
 
-#include "models/flux1/rope.h"
+#include "models/flux/rope.h"
 #include "tensor/tensor.h"
 
 namespace dither::models {

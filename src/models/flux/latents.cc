@@ -1,4 +1,4 @@
-#include "models/flux1/latents.h"
+#include "models/flux/latents.h"
 
 #include "ops/ops.h"
 

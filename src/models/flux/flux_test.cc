@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "models/flux1/time_text_embed.h"
+#include "models/flux/timestep_embedding.h"
 
 namespace dither::models {
 namespace {

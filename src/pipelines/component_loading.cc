@@ -1,0 +1,95 @@
+#include "pipelines/component_loading.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "base/error.h"
+#include "pipelines/fingerprint.h"
+#include "tokenizers/load_tokenizer.h"
+
+namespace dither {
+
+template <typename Check>
+void TableChecks::collect(const Check& check) {
+  try {
+    check();
+  } catch (const Error& error) {
+    failures_.emplace_back(error.what());
+  }
+}
+
+void TableChecks::check(const nn::TensorTable& table, const quant::WeightSource& source) {
+  collect([&] { table.check(source); });
+  collect([&] { source.check_linears(table.linears()); });
+}
+
+void TableChecks::finish() const {
+  if (failures_.empty()) return;
+  throw Error(ErrorCode::kDataLoss, fmt::format("{}", fmt::join(failures_, "; ")));
+}
+
+DType native_dtype(const TensorSource& transformer) {
+  const TensorInfo* info = transformer.find("x_embedder.weight");
+  return info != nullptr && info->dtype == DType::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
+DType choose_dtype(std::optional<DType> wanted, const TensorSource& transformer) {
+  const DType dtype = wanted.value_or(native_dtype(transformer));
+  if (dtype != DType::kF32 && dtype != DType::kBF16) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("dtype {}: this model runs in F32 or BF16", dtype_name(dtype)));
+  }
+  return dtype;
+}
+
+std::unique_ptr<const Tokenizer> load_checked_tokenizer(const ModelFolder& folder,
+                                                        LoadFormat format,
+                                                        const TokenizerUse& use) {
+  const auto& [name, encoder, vocab_size, stand_in] = use;
+  if (format == LoadFormat::kDummy && !folder.find_component_folder(name)) {
+    return std::make_unique<const Tokenizer>(stand_in(vocab_size));
+  }
+  const auto path = folder.component_folder(name);
+  auto tokenizer = load_tokenizer(path);
+  if (tokenizer->vocab_size() > vocab_size) {
+    throw Error(ErrorCode::kDataLoss,
+                fmt::format("{}: ids up to {}, but {} has {} rows", path.string(),
+                            tokenizer->vocab_size() - 1, encoder, vocab_size));
+  }
+  return tokenizer;
+}
+
+std::string model_fingerprint(const ModelFolder& folder, std::span<const ComponentSource> sources,
+                              std::span<const char* const> tokenizers) {
+  Fingerprint print;
+  print.add_file(folder.component_folder("scheduler") / "scheduler_config.json");
+  for (const auto& [name, source] : sources) {
+    print.add_file(folder.component_folder(name) / "config.json");
+  }
+  for (const char* name : tokenizers) {
+    if (const auto found = folder.find_component_folder(name)) print.add_folder(*found);
+  }
+  for (const auto& [name, source] : sources) {
+    const auto stored = source->stored_sources();
+    for (const TensorSource* tensors : stored) print.add_tensors(*tensors);
+    if (stored.empty()) print.add(source->declared_by());
+  }
+  return print.hex();
+}
+
+nn::WeightScope ComponentRoots::root(std::string component, const quant::WeightSource& source) {
+  Entry& entry = entries_.emplace_back(Entry{std::move(component), &source, {}});
+  return {source, backend_, dtype_, &entry.precision};
+}
+
+std::vector<ComponentAttestation> ComponentRoots::attest(bool strict) const {
+  std::vector<ComponentAttestation> attestation;
+  for (const Entry& entry : entries_) {
+    attestation.push_back(dither::attest(entry.component, std::string(entry.source->declared_by()),
+                                         entry.precision, *entry.source));
+    if (strict) require_declared_precision(attestation.back());
+  }
+  return attestation;
+}
+
+}  // namespace dither
