@@ -27,16 +27,18 @@ void add_request_options(CLI::App& app, RequestOptions& options) {
         ->group("Picture");
   };
   add_optional(app, "--negative-prompt", options.negative_prompt,
-               "What to stay away from; needs --true-cfg-scale above 1")
+               "What to stay away from; needs classifier-free guidance")
       ->type_name("TEXT")
       ->group("Picture");
   add_int("--width", options.width, "Pixels; by default the model's own size");
   add_int("--height", options.height, "Pixels");
   add_int("--num-inference-steps", options.num_inference_steps, "Denoising steps");
-  add_decimal("--guidance-scale", options.guidance_scale, "Embedded guidance");
+  add_decimal("--guidance-scale", options.guidance_scale,
+              "Embedded guidance; of FLUX.2 klein base classifier-free");
   add_decimal("--true-cfg-scale", options.true_cfg_scale,
               "Classifier-free guidance against the negative prompt; above 1 doubles the work");
-  add_int("--max-sequence-length", options.max_sequence_length, "Tokens of the T5 prompt");
+  add_int("--max-sequence-length", options.max_sequence_length,
+          "Tokens of the prompt that are read");
   add_optional(app, "--seed", options.seed, "Seed of the first picture, the next one has seed + 1")
       ->check(whole_number(0, std::numeric_limits<std::uint64_t>::max()))
       ->type_name("N")

@@ -1,0 +1,116 @@
+#include "pipelines/flux2/flux2_components.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <string_view>
+
+#include "base/error.h"
+#include "io/component_weights.h"
+#include "io/dummy_weights.h"
+#include "pipelines/dummy_source.h"
+#include "tokenizers/byte_tokenizer.h"
+
+namespace dither {
+namespace {
+
+/// Weights of the shapes that the configs give, in the spelling that the libraries write today.
+Flux2Checkpoints make_flux2_dummies(const ModelFolder& folder, const Flux2Configs& configs,
+                                    DummyQuantization quantization) {
+  DummyNumbers numbers(0);
+  const auto make = [&](const char* name, const nn::TensorTable& table,
+                        DummyQuantization stored = DummyQuantization::kNone) {
+    return make_dummy_source(
+        table, numbers,
+        {.description = fmt::format("{} (dummy)", folder.component_folder(name).string()),
+         .quantization = stored,
+         .class_name = folder.component_class(name).name});
+  };
+  return {
+      .text_encoder =
+          make("text_encoder", models::causal_lm_table(configs.text_encoder, no_tensors())),
+      .transformer = make("transformer", models::flux2_table(configs.transformer), quantization),
+      .vae = make("vae", models::flux2_vae_table(configs.vae.kl, no_tensors())),
+  };
+}
+
+/// FLUX.1's and FLUX.2's transformers share many names: the list of all that differ would hide what
+/// is wrong.
+void refuse_flux1(const TensorSource& transformer, const models::Flux2Config& config) {
+  constexpr std::string_view kOnlyInFlux1 = "time_text_embed.timestep_embedder.linear_1.weight";
+  if (transformer.find(kOnlyInFlux1) == nullptr) return;
+  const TensorInfo* embedder = transformer.find("x_embedder.weight");
+  throw Error(ErrorCode::kDataLoss,
+              fmt::format("{}: a transformer of FLUX.1, this is a model of FLUX.2: {} is FLUX.1's "
+                          "(FLUX.2 has time_guidance_embed), x_embedder.weight is {}, expected {}",
+                          transformer.description(), kOnlyInFlux1,
+                          embedder != nullptr ? to_string(embedder->shape) : "missing",
+                          to_string(Shape{config.width(), config.in_channels})));
+}
+
+std::string fingerprint(const ModelFolder& folder, const Flux2Checkpoints& checkpoints) {
+  const std::array<ComponentSource, 3> sources = {{
+      {"text_encoder", checkpoints.text_encoder.get()},
+      {"transformer", checkpoints.transformer.get()},
+      {"vae", checkpoints.vae.get()},
+  }};
+  constexpr std::array<const char*, 1> kTokenizers = {"tokenizer"};
+  return model_fingerprint(folder, sources, kTokenizers);
+}
+
+}  // namespace
+
+Flux2Checkpoints open_flux2_checkpoints(const ModelFolder& folder, const Flux2Configs& configs,
+                                        const WeightOptions& options) {
+  check_load_format(options);
+  if (options.format == LoadFormat::kDummy) {
+    return make_flux2_dummies(folder, configs, options.dummy_quantization);
+  }
+  const auto open = [&folder](const char* name, std::string_view stem,
+                              const WeightOverrides& overrides = {}) {
+    return open_component_weights(folder.component_folder(name), stem, overrides);
+  };
+  Flux2Checkpoints checkpoints{
+      .text_encoder = open("text_encoder", kTransformersStem),
+      .transformer = open("transformer", kDiffusersStem, options.transformer),
+      .vae = open("vae", kDiffusersStem),
+  };
+  refuse_flux1(*checkpoints.transformer, configs.transformer);
+  TableChecks checks;
+  checks.check(models::causal_lm_table(configs.text_encoder, *checkpoints.text_encoder),
+               *checkpoints.text_encoder);
+  checks.check(models::flux2_table(configs.transformer), *checkpoints.transformer);
+  checks.check(models::flux2_vae_table(configs.vae.kl, *checkpoints.vae), *checkpoints.vae);
+  checks.finish();
+  return checkpoints;
+}
+
+Flux2Components load_flux2_components(const ModelFolder& folder, ops::Backend& backend,
+                                      std::optional<DType> wanted_dtype,
+                                      const WeightOptions& options) {
+  const Flux2Configs configs = load_flux2_configs(folder);
+  const Flux2Checkpoints checkpoints = open_flux2_checkpoints(folder, configs, options);
+  const DType dtype = choose_dtype(wanted_dtype, *checkpoints.transformer);
+  ComponentRoots roots(backend, dtype);
+  auto tokenizer = load_checked_tokenizer(
+      folder, options.format,
+      {"tokenizer", "text_encoder", configs.text_encoder.vocab_size, make_byte_chat_tokenizer});
+  const nn::WeightScope text_encoder = roots.root("text_encoder", *checkpoints.text_encoder);
+  const nn::WeightScope transformer = roots.root("transformer", *checkpoints.transformer);
+  const nn::WeightScope vae = roots.root("vae", *checkpoints.vae);
+  Flux2Components components{
+      .configs = configs,
+      .dtype = dtype,
+      .fingerprint = fingerprint(folder, checkpoints),
+      .tokenizer = std::move(tokenizer),
+      .text_encoder = {text_encoder, configs.text_encoder},
+      .transformer = {transformer, configs.transformer},
+      .vae = {vae, configs.vae.kl},
+      .latent_norm = {vae / "bn", configs.vae.batch_norm_eps},
+      .attestation = {},
+  };
+  components.attestation = roots.attest(options.strict_precision);
+  return components;
+}
+
+}  // namespace dither
