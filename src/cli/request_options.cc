@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "cli/options.h"
+#include "media/png.h"
 
 namespace dither::cli {
 namespace {
@@ -45,6 +46,11 @@ void add_request_options(CLI::App& app, RequestOptions& options) {
       ->group("Picture");
   add_int("--num-outputs-per-prompt", options.num_outputs_per_prompt, "Pictures of each prompt")
       ->check(whole_number(1, 10'000));
+  app.add_option("--image-path", options.image_paths,
+                 "Reference picture to follow or edit, PNG; repeatable, FLUX.2 only")
+      ->type_name("PNG")
+      ->allow_extra_args(false)
+      ->group("Picture");
   add_optional(app, "--noise", options.noise,
                "Generator of torch that is reproduced: torch-cpu, torch-cpu-legacy, torch-cuda")
       ->check(one_of({"torch-cpu", "torch-cpu-legacy", "torch-cuda"}))
@@ -66,6 +72,13 @@ void apply_request_options(const RequestOptions& options, GenerateRequest& reque
   request.seed = options.seed.value_or(request.seed);
   request.num_outputs_per_prompt =
       options.num_outputs_per_prompt.value_or(request.num_outputs_per_prompt);
+  if (!options.image_paths.empty()) {
+    request.references.clear();
+    for (const std::string& path : options.image_paths) {
+      request.references.push_back({.path = path, .image = {}});
+    }
+  }
+  for (ReferenceImage& reference : request.references) reference.image = read_png(reference.path);
   if (options.noise) request.noise = parse_noise_source(*options.noise).value();
 }
 

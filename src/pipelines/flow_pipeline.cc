@@ -32,6 +32,7 @@ struct FlowPipeline::Run {
   GenerateResult result = {};
   models::TokenGrid grid = {};
   Prompts prompts = {};
+  References references = {};
   schedulers::FlowMatchSchedule schedule = {};
   FlowGuidance guidance = {};
 };
@@ -50,10 +51,13 @@ GenerateResult FlowPipeline::generate(const GenerateRequest& request,
   run.grid = grid(result.request);
   run.prompts = run.clock.measure(Stage::kTextEncoding,
                                   [&] { return encode(result.request, result.warnings); });
+  run.references = run.clock.measure(Stage::kLatentPreparation,
+                                     [&] { return encode_references(request.references); });
   run.schedule =
       run.clock.measure(Stage::kTimestepPreparation, [&] { return schedule(result.request); });
-  run.guidance = run.clock.measure(
-      Stage::kDenoising, [&] { return prepare(result.request, run.prompts, run.schedule); });
+  run.guidance = run.clock.measure(Stage::kDenoising, [&] {
+    return prepare(result.request, run.prompts, run.references, run.schedule);
+  });
   for (int i = 0; i < request.num_outputs_per_prompt; ++i) result.images.push_back(draw(run, i));
 
   result.stages = run.clock.times();

@@ -34,6 +34,11 @@ class FlowPipeline : public Pipeline {
     Embeddings positive;
     std::optional<Embeddings> negative;  ///< for classifier-free guidance
   };
+  /// Reference pictures as the transformer sees them.
+  struct References {
+    Tensor tokens;  ///< [1, sum of grids, C], packed latents; absent without references
+    std::vector<models::TokenGrid> grids;
+  };
 
   /// `backend` and what `velocity` refers to outlive the pipeline.
   FlowPipeline(VelocityFunction velocity, ops::Backend& backend)
@@ -51,7 +56,12 @@ class FlowPipeline : public Pipeline {
   virtual Prompts encode(const ResolvedRequest& request,
                          std::vector<std::string>& warnings) const = 0;
   virtual schedulers::FlowMatchSchedule schedule(const ResolvedRequest& request) const = 0;
+  /// Of families that take references; of others check() refuses them.
+  virtual References encode_references(const std::vector<ReferenceImage>& /*references*/) const {
+    return {};
+  }
   virtual FlowGuidance prepare(const ResolvedRequest& request, const Prompts& prompts,
+                               const References& references,
                                const schedulers::FlowMatchSchedule& schedule) const = 0;
   /// Initial latents, packed [1, L, C].
   virtual Tensor draw_noise(models::TokenGrid grid, std::uint64_t seed,

@@ -58,6 +58,32 @@ class Flux2(CommandTest):
                       self.warnings("a red fox", "--model-path", KLEIN, "--guidance-scale", "3",
                                     "-o", "x.png"))
 
+    def test_reference_pictures(self):
+        common = ["generate", "a red fox", "--model-path", DEV]
+        self.succeed(*common, "--width", "80", "--height", "64", "-o", "one.png")
+        self.succeed(*common, "--width", "64", "--height", "96", "--seed", "1", "-o", "two.png")
+        self.succeed(*common, "--image-path", "one.png", "--image-path", "two.png", "-o", "a.png")
+        self.assertEqual(png_size(self.read("a.png")), (80, 64))  # the first one's
+        self.succeed("generate", "--from", "a.png", "-o", "again.png")
+        self.assertEqual(self.read("a.png"), self.read("again.png"))
+        self.succeed(*common, "--image-path", "two.png", "--image-path", "one.png", "--width",
+                     "80", "--height", "64", "-o", "b.png")
+        self.assertNotEqual(self.read("a.png"), self.read("b.png"))
+        (self.folder / "two.png").unlink()
+        self.fail_with(1, "generate", "--from", "a.png", "-o", "c.png", says=["two.png"])
+        self.succeed("generate", "fox", "--model-path", KLEIN, "--image-path", "one.png", "-o",
+                     "klein.png")
+
+    def test_reference_pictures_that_do_not_do(self):
+        self.succeed("generate", "fox", "--model-path", DEV, "-o", "small.png")
+        self.fail_with(2, "generate", "fox", "--model-path", DEV, "--image-path", "small.png",
+                       says=["image-path 'small.png'", "64x48", "at least 64"])
+        self.fail_with(2, "generate", "fox", "--image-path", "small.png",
+                       says=["image-path", "emoji-flux takes no reference pictures"])
+        (self.folder / "text.png").write_text("hello")
+        self.fail_with(1, "generate", "fox", "--model-path", DEV, "--image-path", "text.png",
+                       says=["text.png"])
+
     def test_a_long_prompt_is_cut_where_the_warning_says(self):
         said = self.warnings("red apples and " * 200 + "the end", "--model-path", DEV, "-o",
                              "x.png")

@@ -176,26 +176,39 @@ class KleinBase {
 };
 
 struct PipelineCase {
-  const char* name;  ///< of the goldens
+  const char* name;    ///< of the goldens
+  const char* folder;  ///< of the model
   std::optional<double> guidance_scale;
+  int references = 0;
 };
 
 class Flux2Golden : public testing::TestWithParam<PipelineCase> {
  protected:
   LoadedPipeline load(DType dtype) const {
-    const std::string name = GetParam().name;
+    const std::string name = GetParam().folder;
     const fs::path folder = name == "base" ? base_.path() : micro_folder() / name;
     return load_pipeline({.model_path = folder, .dtype = dtype}, make_backend("cpu"));
   }
   GeneratedImage draw(DType dtype) const {
     GenerateRequest request = micro_request();
     request.guidance_scale = GetParam().guidance_scale;
+    for (int i = 0; i < GetParam().references; ++i) {
+      request.references.push_back({.path = "", .image = picture(fmt::format("reference{}", i))});
+    }
     const LoadedPipeline loaded = load(dtype);
     return std::move(loaded.pipeline->generate(request, {}).images.at(0));
   }
   static Tensor golden(std::string_view what) {
     return SafetensorsFile::open(micro_folder() / "micro.safetensors")
         ->read(fmt::format("{}.{}", GetParam().name, what));
+  }
+  static Image picture(std::string_view what) {
+    const Tensor pixels = golden(what);
+    const auto* const begin = pixels.data<std::uint8_t>();
+    return {.width = static_cast<int>(pixels.dim(1)),
+            .height = static_cast<int>(pixels.dim(0)),
+            .channels = 3,
+            .pixels = {begin, begin + pixels.elements()}};
   }
 
  private:
@@ -212,12 +225,11 @@ TEST_P(Flux2Golden, FloatTrajectoryFollowsDiffusers) {
               kTolerance)
         << "after step " << step;
   }
-  const Tensor expected = golden("picture");
-  ASSERT_EQ(static_cast<std::int64_t>(drawn.image.pixels.size()), expected.elements());
-  std::vector<int> differences(drawn.image.pixels.size());
-  std::ranges::transform(drawn.image.pixels,
-                         std::span(expected.data<std::uint8_t>(), differences.size()),
-                         differences.begin(), [](int a, int b) { return std::abs(a - b); });
+  const Image expected = picture("picture");
+  ASSERT_EQ(drawn.image.pixels.size(), expected.pixels.size());
+  std::vector<int> differences(expected.pixels.size());
+  std::ranges::transform(drawn.image.pixels, expected.pixels, differences.begin(),
+                         [](int a, int b) { return std::abs(a - b); });
   EXPECT_THAT(differences, Each(Le(1)));
 }
 
@@ -228,8 +240,10 @@ TEST_P(Flux2Golden, BFloat16StaysClose) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, Flux2Golden,
-                         testing::Values(PipelineCase{"dev", 4.0}, PipelineCase{"klein", {}},
-                                         PipelineCase{"base", 3.0}),
+                         testing::Values(PipelineCase{"dev", "dev", 4.0},
+                                         PipelineCase{"klein", "klein", {}},
+                                         PipelineCase{"base", "base", 3.0},
+                                         PipelineCase{"edit", "dev", 4.0, 2}),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST(Flux2Schedule, IsDiffusers) {

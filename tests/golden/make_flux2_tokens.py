@@ -101,6 +101,8 @@ def main():
     out = {"prompts": texts, "tekken": ids}
     for name in ("dev", "klein"):
         tokenizer = Tokenizer.from_file(str(HERE / name / "tokenizer" / "tokenizer.json"))
+        tokenizer.no_padding()  # the file keeps those of its last use
+        tokenizer.no_truncation()
         out[name] = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts[:TINY]]
     (HERE / "tokens.json").write_text(json.dumps(out, separators=(",", ":")) + "\n")
 

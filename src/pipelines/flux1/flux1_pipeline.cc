@@ -67,6 +67,7 @@ schedulers::FlowMatchSchedule Flux1Pipeline::schedule(const ResolvedRequest& req
 }
 
 FlowGuidance Flux1Pipeline::prepare(const ResolvedRequest& request, const Prompts& prompts,
+                                    const References& /*references*/,
                                     const schedulers::FlowMatchSchedule& schedule) const {
   const auto prepare = [&](const Embeddings& prompt) {
     return components_.transformer.prepare(

@@ -35,6 +35,7 @@ class Flux1Pipeline final : public FlowPipeline {
   Prompts encode(const ResolvedRequest& request, std::vector<std::string>& warnings) const override;
   schedulers::FlowMatchSchedule schedule(const ResolvedRequest& request) const override;
   FlowGuidance prepare(const ResolvedRequest& request, const Prompts& prompts,
+                       const References& references,
                        const schedulers::FlowMatchSchedule& schedule) const override;
   Tensor draw_noise(models::TokenGrid grid, std::uint64_t seed, NoiseSource noise) const override;
   Image decode(const Tensor& latents, models::TokenGrid grid) const override;

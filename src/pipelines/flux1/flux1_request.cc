@@ -4,6 +4,9 @@
 
 #include <utility>
 
+#include "base/error.h"
+#include "io/untrusted_name.h"
+
 namespace dither {
 namespace {
 
@@ -66,6 +69,11 @@ CheckedRequest check_request(const GenerateRequest& request, const Flux1Limits& 
   };
   check(resolved, limits);
   check_seeds(request);
+  if (!request.references.empty()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("image-path {}: {} takes no reference pictures",
+                            quote(request.references.front().path), limits.model_name));
+  }
   std::vector<std::string> warnings = find_warnings(request, resolved, limits);
   if (!request.negative_prompt || resolved.true_cfg_scale <= 1) {
     resolved.negative_prompt.clear();

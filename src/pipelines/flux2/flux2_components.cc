@@ -106,6 +106,7 @@ Flux2Components load_flux2_components(const ModelFolder& folder, ops::Backend& b
       .text_encoder = {text_encoder, configs.text_encoder},
       .transformer = {transformer, configs.transformer},
       .vae = {vae, configs.vae.kl},
+      .vae_encoder = {vae, configs.vae.kl},
       .latent_norm = {vae / "bn", configs.vae.batch_norm_eps},
       .attestation = {},
   };

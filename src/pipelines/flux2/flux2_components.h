@@ -43,6 +43,7 @@ struct Flux2Components {
   models::CausalLmEncoder text_encoder;
   models::Flux2Transformer transformer;
   models::AutoencoderKlDecoder vae;
+  models::AutoencoderKlEncoder vae_encoder;  ///< for reference pictures
   models::LatentNorm latent_norm;
   std::vector<ComponentAttestation> attestation;  ///< of the components with linear layers
 };

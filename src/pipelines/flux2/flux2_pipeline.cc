@@ -2,6 +2,7 @@
 
 #include "models/flux/latents.h"
 #include "pipelines/decoded_image.h"
+#include "pipelines/flux2/flux2_reference.h"
 #include "pipelines/initial_noise.h"
 
 namespace dither {
@@ -77,14 +78,34 @@ schedulers::FlowMatchSchedule Flux2Pipeline::schedule(const ResolvedRequest& req
       components_.configs.scheduler, steps, schedulers::flux2_mu(grid(request).tokens(), steps));
 }
 
+/// Source: diffusers' Flux2Pipeline (_encode_vae_image, prepare_image_latents).
+FlowPipeline::References Flux2Pipeline::encode_references(
+    const std::vector<ReferenceImage>& references) const {
+  References encoded;
+  std::vector<Tensor> tokens;
+  for (const ReferenceImage& reference : references) {
+    const Image image = prepare_reference(reference.image, limits_.size_multiple);
+    const Tensor pixels = backend().upload(to_pixels(image), components_.dtype);
+    tokens.push_back(
+        components_.latent_norm.normalize(models::pack_latents(components_.vae_encoder(pixels))));
+    encoded.grids.push_back({.rows = image.height / limits_.size_multiple,
+                             .cols = image.width / limits_.size_multiple});
+  }
+  if (!tokens.empty()) encoded.tokens = ops::concat(tokens, 1);
+  return encoded;
+}
+
 FlowGuidance Flux2Pipeline::prepare(const ResolvedRequest& request, const Prompts& prompts,
+                                    const References& references,
                                     const schedulers::FlowMatchSchedule& schedule) const {
   const auto prepare = [&](const Embeddings& prompt) {
     return components_.transformer.prepare(
         {.prompt_embeds = prompt.front().second,
          .timesteps = schedule.timesteps,
          .guidance_scale = static_cast<float>(request.guidance_scale),
-         .grid = grid(request)});
+         .grid = grid(request),
+         .reference_grids = references.grids,
+         .reference = references.tokens});
   };
   FlowGuidance guidance{.positive = prepare(prompts.positive),
                         .negative = {},

@@ -15,7 +15,8 @@
 
 namespace dither {
 
-/// FLUX.2 text to image, dev and klein, as diffusers' Flux2Pipeline and Flux2KleinPipeline run it.
+/// FLUX.2, dev and klein, text to image and with reference pictures, as diffusers' Flux2Pipeline
+/// and Flux2KleinPipeline run it.
 class Flux2Pipeline final : public FlowPipeline {
  public:
   /// Throws as load_flux2_components(). `backend` outlives the pipeline.
@@ -34,7 +35,9 @@ class Flux2Pipeline final : public FlowPipeline {
   models::TokenGrid grid(const ResolvedRequest& request) const override;
   Prompts encode(const ResolvedRequest& request, std::vector<std::string>& warnings) const override;
   schedulers::FlowMatchSchedule schedule(const ResolvedRequest& request) const override;
+  References encode_references(const std::vector<ReferenceImage>& references) const override;
   FlowGuidance prepare(const ResolvedRequest& request, const Prompts& prompts,
+                       const References& references,
                        const schedulers::FlowMatchSchedule& schedule) const override;
   Tensor draw_noise(models::TokenGrid grid, std::uint64_t seed, NoiseSource noise) const override;
   Image decode(const Tensor& latents, models::TokenGrid grid) const override;

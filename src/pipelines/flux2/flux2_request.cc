@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <utility>
+
+#include "pipelines/flux2/flux2_reference.h"
 
 namespace dither {
 namespace {
@@ -65,12 +68,19 @@ CheckedRequest check_request(const GenerateRequest& request, const Flux2Limits& 
   const GenerationDefaults& model = limits.defaults;
   const bool cfg = limits.guidance == Flux2GuidanceKind::kClassifierFree;
   const bool distilled = limits.guidance == Flux2GuidanceKind::kNone;
+  check_references(request.references);
+  const std::optional<ImageSize> reference =
+      request.references.empty()
+          ? std::optional<ImageSize>()
+          : prepared_reference_size(request.references.front().image, limits.size_multiple);
+  const int default_width = reference ? reference->width : model.width.value_or(kDefaultSide);
+  const int default_height = reference ? reference->height : model.height.value_or(kDefaultSide);
   const double default_guidance = model.guidance_scale.value_or(distilled ? 1.0 : kDefaultGuidance);
   ResolvedRequest resolved{
       .prompt = request.prompt,
       .negative_prompt = request.negative_prompt.value_or(""),
-      .width = request.width.value_or(model.width.value_or(kDefaultSide)),
-      .height = request.height.value_or(model.height.value_or(kDefaultSide)),
+      .width = request.width.value_or(default_width),
+      .height = request.height.value_or(default_height),
       .num_inference_steps = request.num_inference_steps.value_or(
           model.num_inference_steps.value_or(distilled ? kDistilledSteps : kDefaultSteps)),
       .guidance_scale = request.guidance_scale.value_or(
@@ -79,6 +89,9 @@ CheckedRequest check_request(const GenerateRequest& request, const Flux2Limits& 
       .max_sequence_length =
           request.max_sequence_length.value_or(model.max_sequence_length.value_or(kSequenceLength)),
   };
+  for (const ReferenceImage& image : request.references) {
+    resolved.image_paths.push_back(image.path);
+  }
   check(resolved, limits);
   check_seeds(request);
   resolved.true_cfg_scale = cfg && resolved.guidance_scale > 1 ? resolved.guidance_scale : 1;

@@ -27,8 +27,9 @@ struct Flux2Limits {
 /// Fills in what the request leaves open, by the model's own defaults and then by diffusers' for
 /// the kind of model, and checks the result. With classifier-free guidance, guidance_scale above 1
 /// (or, where only that is given, true_cfg_scale) is its scale and the negative prompt may be
-/// empty; the resolved true_cfg_scale is then the same, else 1. Throws kInvalidArgument naming the
-/// option, its value and the nearest valid ones.
+/// empty; the resolved true_cfg_scale is then the same, else 1. With reference pictures the first
+/// one's prepared size goes before the model's own. Throws kInvalidArgument naming the option, its
+/// value and the nearest valid ones.
 CheckedRequest check_request(const GenerateRequest& request, const Flux2Limits& limits);
 
 }  // namespace dither
