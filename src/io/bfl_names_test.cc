@@ -1,5 +1,6 @@
-// The micro FLUX.1 of tests/golden in diffusers' and in BFL's layout: both must load as the same.
-#include "io/bfl_flux1.h"
+// The micro transformers of tests/golden in diffusers' and in BFL's layout: both must load as the
+// same.
+#include "io/bfl_names.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -9,7 +10,7 @@
 #include <functional>
 
 #include "base/test_util.h"
-#include "io/bfl_flux1_test_util.h"
+#include "io/bfl_names_test_util.h"
 #include "io/component_weights.h"
 #include "io/safetensors.h"
 #include "io/safetensors_writer.h"
@@ -26,6 +27,11 @@ constexpr const char* kFluxConfig = R"({"_class_name":"FluxTransformer2DModel"})
 constexpr const char* kNvfp4Config = R"({"_class_name":"FluxTransformer2DModel",
     "quantization_config":{"quant_algo":"NVFP4","ignore":["*embed*","proj_out"]}})";
 
+constexpr const char* kFlux2Config = R"({"_class_name":"Flux2Transformer2DModel"})";
+constexpr const char* kFlux2Nvfp4Config = R"({"_class_name":"Flux2Transformer2DModel",
+    "quantization_config":{"quant_algo":"NVFP4",
+                           "ignore":["*embed*","proj_out","*stream_modulation*"]}})";
+
 /// Width 32: the parts of a fused matrix do not end at the 128 rows of a scale tile.
 NamedTensors micro_flux() {
   constexpr std::string_view kPrefix = "flux_schnell.weights.";
@@ -36,6 +42,12 @@ NamedTensors micro_flux() {
     if (name.starts_with(kPrefix)) weights[name.substr(kPrefix.size())] = tensor;
   }
   return weights;
+}
+
+NamedTensors micro_flux2() {
+  return read_all(*SafetensorsFile::open(
+      std::filesystem::path(DITHER_SOURCE_DIR) /
+      "tests/golden/flux2/dev/transformer/diffusion_pytorch_model.safetensors"));
 }
 
 Tensor number(float value) {
@@ -66,8 +78,7 @@ std::vector<std::string> quantized_layers(const NamedTensors& weights) {
   return layers;
 }
 
-NamedTensors scaled_fp8() {
-  NamedTensors weights = micro_flux();
+NamedTensors scaled_fp8(NamedTensors weights) {
   unsigned seed = 1;
   for (const std::string& layer : quantized_layers(weights)) {
     Tensor& weight = weights[layer + ".weight"];
@@ -79,8 +90,7 @@ NamedTensors scaled_fp8() {
 }
 
 /// ModelOpt's packing: low nibble first, scales row by row.
-NamedTensors nvfp4() {
-  NamedTensors weights = micro_flux();
+NamedTensors nvfp4(NamedTensors weights) {
   unsigned seed = 1;
   for (const std::string& layer : quantized_layers(weights)) {
     Tensor& weight = weights[layer + ".weight"];
@@ -156,46 +166,71 @@ void expect_same(const QuantizedCheckpoint& a, const QuantizedCheckpoint& b) {
   }
 }
 
-class BflFlux1 : public ::testing::TestWithParam<const char*> {
+struct Family {
+  const char* name;
+  NamedTensors (*weights)();
+  NamedTensors (*to_bfl)(const NamedTensors& diffusers, const std::string& prefix);
+  const char* config;
+  const char* nvfp4_config;
+  const char* scaled_layer;  ///< one with a scale for its input
+};
+
+constexpr Family kFlux1 = {"flux1",     micro_flux,   to_bfl_flux1,
+                           kFluxConfig, kNvfp4Config, "transformer_blocks.0.ff.net.2"};
+constexpr Family kFlux2 = {"flux2",      micro_flux2,       to_bfl_flux2,
+                           kFlux2Config, kFlux2Nvfp4Config, "transformer_blocks.0.ff.linear_out"};
+
+class BflNames : public ::testing::TestWithParam<std::tuple<Family, const char*>> {
  protected:
-  std::string prefix() const { return GetParam(); }
+  const Family& family() const { return std::get<0>(GetParam()); }
+  std::string prefix() const { return std::get<1>(GetParam()); }
+  NamedTensors to_bfl(const NamedTensors& weights) const {
+    return family().to_bfl(weights, prefix());
+  }
   TempFolder diffusers_;
   TempFolder bfl_;
 };
 
-TEST_P(BflFlux1, SixteenBitWeightsAreTheSame) {
-  const NamedTensors weights = micro_flux();
-  NamedTensors single_file = to_bfl_flux1(weights, prefix());
+TEST_P(BflNames, SixteenBitWeightsAreTheSame) {
+  const NamedTensors weights = family().weights();
+  NamedTensors single_file = to_bfl(weights);
   EXPECT_LT(single_file.size(), weights.size());
   single_file["vae.decoder.conv_in.weight"] = number(1);  // as in Comfy's all-in-one files
-  expect_same(*open(diffusers_, weights, kFluxConfig), *open(bfl_, single_file, kFluxConfig));
+  expect_same(*open(diffusers_, weights, family().config),
+              *open(bfl_, single_file, family().config));
 }
 
-TEST_P(BflFlux1, ScaledFp8IsTheSame) {
-  NamedTensors weights = scaled_fp8();
-  NamedTensors single_file = to_bfl_flux1(weights, prefix());
+TEST_P(BflNames, ScaledFp8IsTheSame) {
+  NamedTensors weights = scaled_fp8(family().weights());
+  NamedTensors single_file = to_bfl(weights);
   weights["scaled_fp8"] = codes({2}, DType::kF8E4M3, 0);
   single_file[prefix() + "scaled_fp8"] = codes({2}, DType::kF8E4M3, 0);
-  const auto source = open(bfl_, single_file, kFluxConfig);
-  expect_same(*open(diffusers_, weights, kFluxConfig), *source);
+  const auto source = open(bfl_, single_file, family().config);
+  expect_same(*open(diffusers_, weights, family().config), *source);
   EXPECT_EQ(source->find_layer("transformer_blocks.1.attn.add_k_proj")->fallback,
             "weight-only storage");
-  EXPECT_EQ(source->find_layer("transformer_blocks.0.ff.net.2")->input_scale, 0.25F);
+  EXPECT_EQ(source->find_layer(family().scaled_layer)->input_scale, 0.25F);
 }
 
-TEST_P(BflFlux1, PackedNvfp4IsTheSame) {
-  const NamedTensors weights = nvfp4();
-  NamedTensors single_file = to_bfl_flux1(weights, prefix());
+TEST_P(BflNames, PackedNvfp4IsTheSame) {
+  const NamedTensors weights = nvfp4(family().weights());
+  NamedTensors single_file = to_bfl(weights);
   repack(single_file);
-  const auto reference = open(diffusers_, weights, kNvfp4Config);
-  expect_same(*reference, *open(bfl_, single_file, kNvfp4Config));
+  const auto reference = open(diffusers_, weights, family().nvfp4_config);
+  expect_same(*reference, *open(bfl_, single_file, family().nvfp4_config));
 }
 
-INSTANTIATE_TEST_SUITE_P(Prefixes, BflFlux1, ::testing::Values("", "model.diffusion_model."),
-                         [](const auto& test) { return *test.param == '\0' ? "bfl" : "comfy"; });
+INSTANTIATE_TEST_SUITE_P(Table, BflNames,
+                         ::testing::Combine(::testing::Values(kFlux1, kFlux2),
+                                            ::testing::Values("", "model.diffusion_model.")),
+                         [](const auto& test) {
+                           const std::string prefix = std::get<1>(test.param);
+                           return fmt::format("{}_{}", std::get<0>(test.param).name,
+                                              prefix.empty() ? "bfl" : "comfy");
+                         });
 
-TEST(BflFlux1Config, LayerMapsAndPatternsMayUseBflNames) {
-  NamedTensors weights = nvfp4();
+TEST(BflNamesConfig, LayerMapsAndPatternsMayUseBflNames) {
+  NamedTensors weights = nvfp4(micro_flux());
   for (const char* layer : {"to_q", "to_k", "to_v"}) {  // back to 16 bits
     const std::string name = fmt::format("transformer_blocks.1.attn.{}", layer);
     weights[name + ".weight"] = Tensor::host({32, 32}, DType::kBF16);
@@ -227,15 +262,16 @@ TEST(BflFlux1Config, LayerMapsAndPatternsMayUseBflNames) {
             quant::Format::kNvfp4);
 }
 
-TEST(BflFlux1Names, OtherModelsKeepTheirs) {
-  NamedTensors flux2 = {{"double_blocks.0.img_attn.qkv.weight", Tensor::host({6, 2}, DType::kBF16)},
-                        {"double_stream_modulation_img.lin.weight", number(1)}};
+TEST(BflNamesOthers, KeepTheirs) {
+  const NamedTensors other = {
+      {"double_blocks.0.img_attn.qkv.weight", Tensor::host({6, 2}, DType::kBF16)},
+      {"txt_in.individual_token_refiner.blocks.0.norm1.weight", number(1)}};
   const TempFolder folder;
-  const auto source = open(folder, flux2, kFluxConfig);
+  const auto source = open(folder, other, kFluxConfig);
   EXPECT_NE(source->find("double_blocks.0.img_attn.qkv.weight"), nullptr);
 }
 
-TEST(BflFlux1Names, ErrorsSpeakOfTheFile) {
+TEST(BflNamesErrors, SpeakOfTheFile) {
   const struct {
     std::function<void(NamedTensors&)> change;
     const char* message;
