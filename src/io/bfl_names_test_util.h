@@ -47,7 +47,9 @@ class BflWriter {
       const std::string_view name(leaf);
       const bool rows = name == "weight" || name == "bias" || parts[0].rank() == 2;
       const std::string renamed(name == "weight" ? norm_leaf : name);
-      bfl_[prefix_ + to + "." + renamed] = rows ? concat_rows(parts) : parts[0];
+      std::string stored = prefix_ + to;
+      stored.append(".").append(renamed);
+      bfl_[stored] = rows ? concat_rows(parts) : parts[0];
     }
   }
   /// (scale, shift) -> (shift, scale).

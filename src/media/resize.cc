@@ -23,6 +23,8 @@ double sinc(double x) {
 
 double lanczos(double x) { return -kLobes <= x && x < kLobes ? sinc(x) * sinc(x / kLobes) : 0; }
 
+int nearest(double x) { return static_cast<int>(std::floor(x + 0.5)); }
+
 /// What one sample of the result is made of: samples from `first` on, times these coefficients.
 struct Taps {
   int first = 0;
@@ -36,8 +38,8 @@ std::vector<Taps> make_taps(int in, int out) {
   std::vector<Taps> all;
   for (int i = 0; i < out; ++i) {
     const double center = (i + 0.5) * scale;
-    Taps taps{.first = std::max(static_cast<int>(center - support + 0.5), 0), .coefficients = {}};
-    const int end = std::min(static_cast<int>(center + support + 0.5), in);
+    Taps taps{.first = std::max(nearest(center - support), 0), .coefficients = {}};
+    const int end = std::min(nearest(center + support), in);
     std::vector<double> weights;
     double sum = 0;
     for (int k = taps.first; k < end; ++k) {

@@ -106,6 +106,36 @@ TEST_P(Flux2Stages, PromptEmbeds) {
   }
 }
 
+/// What klein base is guided away from.
+TEST_P(Flux2Stages, EmptyPrompt) {
+  if (name() != "klein") return;  // dev has no negative prompt
+  const auto file = SafetensorsFile::open(micro_folder() / "micro.safetensors");
+  EXPECT_LE(relative_l2(embeds(tokens("")), file->read("base.negative_embeds")), kTolerance);
+}
+
+TEST_P(Flux2Stages, Refusals) {
+  const TokenIds prompt = tokens(kPrompt);
+  const auto encode = [&](models::TokenRange real) {
+    return error_of([&] { components().text_encoder(id_tensor(prompt), real); });
+  };
+  for (const models::TokenRange real :
+       {models::TokenRange{0, 0}, models::TokenRange{-1, 2}, models::TokenRange{200, 57}}) {
+    EXPECT_EQ(encode(real).code(), ErrorCode::kInvalidArgument);
+    EXPECT_THAT(encode(real).what(), HasSubstr("language model: tokens"));
+  }
+  TokenIds wild = prompt;
+  wild.ids.back() = 1 << 20;
+  EXPECT_THAT(error_of([&] { embeds(wild); }).what(), HasSubstr("1048576"));
+  EXPECT_THAT(error_of([&] {
+                components().transformer.prepare({.prompt_embeds = upload("prompt_embeds"),
+                                                  .timesteps = {1000},
+                                                  .guidance_scale = 4.0F,
+                                                  .grid = kGrid,
+                                                  .reference_grids = {kGrid}});
+              }).what(),
+              HasSubstr("0 reference tokens, their grids have 12"));
+}
+
 TEST_P(Flux2Stages, Modulations) {
   EXPECT_LE(relative_l2(conditioning().modulations, golden("modulations")), kTolerance);
 }

@@ -93,7 +93,7 @@ Tensor TimeGuidanceEmbed::operator()(std::span<const float> timesteps,
   for (const float timestep : timesteps) {
     values.push_back(embedded_timestep(timestep, scope_.dtype()));
   }
-  const Tensor embedding = timestep_embedder_(sinusoid(values));
+  Tensor embedding = timestep_embedder_(sinusoid(values));
   if (!guidance_embedder_) return embedding;
   require(guidance_scale.has_value(),
           "guidance_scale is missing: this model is guidance-distilled");

@@ -131,7 +131,7 @@ Tensor CausalLmEncoder::operator()(const Tensor& ids, const TokenRange& real) co
       outputs.push_back(x);
     }
   }
-  const Tensor embeds = ops::concat(outputs, -1);
+  Tensor embeds = ops::concat(outputs, -1);
   if (skipped == 0) return embeds;
   const Tensor order = Tensor::host({1, length}, DType::kI32);
   for (std::int64_t i = 0; i < length; ++i) {
