@@ -28,6 +28,19 @@ void TableChecks::finish() const {
   throw Error(ErrorCode::kDataLoss, fmt::format("{}", fmt::join(failures_, "; ")));
 }
 
+void refuse_foreign(const TensorSource& transformer, const ForeignTransformer& foreign) {
+  if (transformer.find(foreign.marker) == nullptr) return;
+  const TensorInfo* embedder = transformer.find("x_embedder.weight");
+  throw Error(
+      ErrorCode::kDataLoss,
+      fmt::format(
+          "{}: a transformer of {}, this is a model of {}: it has {}, and x_embedder.weight "
+          "is {}, expected {}",
+          transformer.description(), foreign.family, foreign.own_family, foreign.marker,
+          embedder != nullptr ? to_string(embedder->shape) : "missing",
+          to_string(foreign.x_embedder)));
+}
+
 DType native_dtype(const TensorSource& transformer) {
   const TensorInfo* info = transformer.find("x_embedder.weight");
   return info != nullptr && info->dtype == DType::kBF16 ? DType::kBF16 : DType::kF32;

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,18 @@ class TableChecks {
 
   std::vector<std::string> failures_;
 };
+
+/// How to tell a transformer of another family from one with a defect.
+struct ForeignTransformer {
+  std::string_view marker;  ///< a tensor that only the other family has
+  std::string_view family;  ///< the other one
+  std::string_view own_family;
+  Shape x_embedder;  ///< of the model's own x_embedder.weight
+};
+
+/// Throws kDataLoss saying what differs when the weights are the other family's. The families of
+/// FLUX share many names: the list of all that do not fit would hide what is wrong.
+void refuse_foreign(const TensorSource& transformer, const ForeignTransformer& foreign);
 
 /// The dtype to compute in when nobody chose one: the transformer's own, kF32 unless that is kBF16.
 DType native_dtype(const TensorSource& transformer);

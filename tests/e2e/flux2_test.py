@@ -122,15 +122,16 @@ class Flux2(CommandTest):
                                      "--warmup", "0")
                 self.assertIn("dummy weights", table)
 
-    def test_a_transformer_of_flux1_is_named(self):
+    def test_a_transformer_of_the_other_family_is_named(self):
         self.fail_with(1, "generate", "fox", "--model-path", DEV, "--transformer-weights-path",
-                       MODEL / WEIGHTS, says=["a transformer of FLUX.1", "x_embedder.weight is [",
-                                              "expected [32, 16]"])
+                       MODEL / WEIGHTS, says=["a transformer of FLUX.1", "time_text_embed",
+                                              "x_embedder.weight is [256, 64], expected [32, 16]"])
         self.fail_with(1, "generate", "fox", "--model-path", DEV, "--transformer-path",
                        MODEL / "transformer",
                        says=["transformer/config.json", "_class_name", "FluxTransformer2DModel"])
         self.fail_with(1, "generate", "fox", "--transformer-weights-path", DEV / WEIGHTS,
-                       says=["tensors do not fit the model"])
+                       says=["a transformer of FLUX.2", "time_guidance_embed",
+                             "x_embedder.weight is [32, 16], expected [256, 64]"])
 
     def test_parts_that_do_not_fit(self):
         self.fail_with(1, "generate", "fox", "--model-path", DEV, "--transformer-weights-path",

@@ -65,6 +65,11 @@ Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Co
       .transformer = open("transformer", kDiffusersStem, options.transformer),
       .vae = open("vae", kDiffusersStem),
   };
+  refuse_foreign(*checkpoints.transformer,
+                 {.marker = "time_guidance_embed.timestep_embedder.linear_1.weight",
+                  .family = "FLUX.2",
+                  .own_family = "FLUX.1",
+                  .x_embedder = {configs.transformer.width(), configs.transformer.in_channels}});
   TableChecks checks;
   checks.check(models::clip_text_table(configs.text_encoder, *checkpoints.text_encoder),
                *checkpoints.text_encoder);

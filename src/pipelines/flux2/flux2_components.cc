@@ -5,7 +5,6 @@
 #include <array>
 #include <string_view>
 
-#include "base/error.h"
 #include "io/component_weights.h"
 #include "io/dummy_weights.h"
 #include "pipelines/dummy_source.h"
@@ -32,20 +31,6 @@ Flux2Checkpoints make_flux2_dummies(const ModelFolder& folder, const Flux2Config
       .transformer = make("transformer", models::flux2_table(configs.transformer), quantization),
       .vae = make("vae", models::flux2_vae_table(configs.vae.kl, no_tensors())),
   };
-}
-
-/// FLUX.1's and FLUX.2's transformers share many names: the list of all that differ would hide what
-/// is wrong.
-void refuse_flux1(const TensorSource& transformer, const models::Flux2Config& config) {
-  constexpr std::string_view kOnlyInFlux1 = "time_text_embed.timestep_embedder.linear_1.weight";
-  if (transformer.find(kOnlyInFlux1) == nullptr) return;
-  const TensorInfo* embedder = transformer.find("x_embedder.weight");
-  throw Error(ErrorCode::kDataLoss,
-              fmt::format("{}: a transformer of FLUX.1, this is a model of FLUX.2: {} is FLUX.1's "
-                          "(FLUX.2 has time_guidance_embed), x_embedder.weight is {}, expected {}",
-                          transformer.description(), kOnlyInFlux1,
-                          embedder != nullptr ? to_string(embedder->shape) : "missing",
-                          to_string(Shape{config.width(), config.in_channels})));
 }
 
 std::string fingerprint(const ModelFolder& folder, const Flux2Checkpoints& checkpoints) {
@@ -75,7 +60,11 @@ Flux2Checkpoints open_flux2_checkpoints(const ModelFolder& folder, const Flux2Co
       .transformer = open("transformer", kDiffusersStem, options.transformer),
       .vae = open("vae", kDiffusersStem),
   };
-  refuse_flux1(*checkpoints.transformer, configs.transformer);
+  refuse_foreign(*checkpoints.transformer,
+                 {.marker = "time_text_embed.timestep_embedder.linear_1.weight",
+                  .family = "FLUX.1",
+                  .own_family = "FLUX.2",
+                  .x_embedder = {configs.transformer.width(), configs.transformer.in_channels}});
   TableChecks checks;
   checks.check(models::causal_lm_table(configs.text_encoder, *checkpoints.text_encoder),
                *checkpoints.text_encoder);

@@ -29,7 +29,7 @@ struct Flux2Checkpoints {
 
 /// Opens all three and holds their headers, and what is declared about their quantization, against
 /// the tables of names and shapes. Throws kNotFound, and one kDataLoss that lists what is wrong in
-/// any of them; no weight has been read then. A transformer of FLUX.1 is recognised and named.
+/// any of them; no weight has been read then. A transformer of FLUX.1 is named as such.
 /// LoadFormat::kDummy opens nothing. kInvalidArgument as check_load_format().
 Flux2Checkpoints open_flux2_checkpoints(const ModelFolder& folder, const Flux2Configs& configs,
                                         const WeightOptions& options = {});
