@@ -174,6 +174,27 @@ INSTANTIATE_TEST_SUITE_P(Table, Flux2Stages,
                            return std::get<0>(test.param) + "_" + std::get<1>(test.param);
                          });
 
+TEST(Flux2Vae, DecoderMayBeNarrower) {
+  const models::AutoencoderKlConfig config = {.latent_channels = 4,
+                                              .block_out_channels = {8, 16, 16, 16},
+                                              .decoder_block_out_channels = {8, 8, 8, 16},
+                                              .layers_per_block = 1,
+                                              .norm_num_groups = 8,
+                                              .use_quant_conv = true,
+                                              .use_post_quant_conv = true};
+  const auto file = SafetensorsFile::open(micro_folder() / "micro.safetensors");
+  const PrefixedSource source(*file, "small_decoder.weights.");
+  for (const std::string& name : backends()) {
+    SCOPED_TRACE(name);
+    const auto backend = make_backend(name);
+    const auto decoder = golden::load<models::AutoencoderKlDecoder>(
+        source, models::flux2_vae_table(config, source), config, *backend, DType::kF32);
+    const Tensor z = backend->upload(file->read("small_decoder.z"), DType::kF32);
+    EXPECT_LE(relative_l2(to_nchw(decoder(to_nhwc(z))), file->read("small_decoder.decoded")),
+              kTolerance);
+  }
+}
+
 GenerateRequest micro_request() {
   GenerateRequest request;
   request.prompt = kPrompt;

@@ -115,10 +115,10 @@ def transformer(joint, guidance, layers, single_layers):
         guidance_embeds=guidance))
 
 
-def vae():
+def vae(**options):
     model = randomize(AutoencoderKLFlux2(
         block_out_channels=(8, 16, 16, 16), layers_per_block=1, norm_num_groups=8,
-        latent_channels=4, sample_size=64))
+        latent_channels=4, sample_size=64, **options))
     model.bn.running_mean.copy_((0.5 * torch.randn(16)).bfloat16())
     model.bn.running_var.copy_((0.5 + 2 * torch.rand(16)).bfloat16())
     return model
@@ -226,6 +226,16 @@ def references():
         yield torch.randint(0, 256, (rows, cols, 3), dtype=torch.uint8)
 
 
+def small_decoder(out):
+    """An autoencoder whose decoder is narrower than its encoder."""
+    model = vae(decoder_block_out_channels=(8, 8, 8, 16))
+    for key, value in model.state_dict().items():
+        if value.is_floating_point():
+            out[f"small_decoder.weights.{key}"] = value.bfloat16()
+    z = torch.randn(1, 4, 4, 6)
+    out |= {"small_decoder.z": z, "small_decoder.decoded": model.decode(z).sample}
+
+
 @torch.no_grad()
 def main():
     torch.manual_seed(SEED)
@@ -248,6 +258,7 @@ def main():
     out["base.negative_embeds"], _ = pipe.encode_prompt("", max_sequence_length=LENGTH)
     pipe.register_to_config(is_distilled=True)
     save(pipe, "klein", "Qwen2TokenizerFast")
+    small_decoder(out)
     metadata = {"made_by": "make_micro_flux2.py", "seed": str(SEED), "torch": torch.__version__,
                 "diffusers": diffusers.__version__, "transformers": transformers.__version__}
     save_file({k: v.contiguous().clone() for k, v in out.items()}, HERE / "micro.safetensors",
