@@ -22,20 +22,21 @@ float embedded_guidance(float guidance_scale, DType dtype) {
   return round_to(round_to(guidance_scale, dtype) * 1000.0F, dtype);
 }
 
-Tensor sinusoidal_embedding(std::span<const float> values) {
-  constexpr std::int64_t kHalf = kSinusoidDim / 2;
+Tensor sinusoidal_embedding(std::span<const float> values, std::int64_t channels) {
+  const std::int64_t half = channels / 2;
   constexpr float kMaxPeriod = 10000.0F;
   Tensor embedding =
-      Tensor::host({static_cast<std::int64_t>(values.size()), kSinusoidDim}, DType::kF32);
+      Tensor::host({static_cast<std::int64_t>(values.size()), channels}, DType::kF32);
   auto* row = embedding.data<float>();
   for (const float value : values) {
-    for (std::int64_t j = 0; j < kHalf; ++j) {
-      const float exponent = -std::log(kMaxPeriod) * static_cast<float>(j) / kHalf;
+    for (std::int64_t j = 0; j < half; ++j) {
+      const float exponent =
+          -std::log(kMaxPeriod) * static_cast<float>(j) / static_cast<float>(half);
       const float angle = value * std::exp(exponent);
       row[j] = std::cos(angle);
-      row[kHalf + j] = std::sin(angle);
+      row[half + j] = std::sin(angle);
     }
-    row += kSinusoidDim;
+    row += channels;
   }
   return embedding;
 }

@@ -8,7 +8,7 @@
 
 namespace dither::models {
 
-/// Channels of the sinusoidal embeddings of timestep and guidance.
+/// Channels of the sinusoidal embeddings of timestep and guidance in the published models.
 inline constexpr std::int64_t kSinusoidDim = 256;
 
 /// linear_2(silu(linear_1(x))).  [..., in] -> [..., D].
@@ -33,9 +33,9 @@ float embedded_timestep(float timestep, DType dtype);
 /// The same for guidance: 1000 g, where bfloat16 makes 3504 of 3.5.
 float embedded_guidance(float guidance_scale, DType dtype);
 
-/// Sinusoidal embedding (Vaswani et al. 2017), cosines first: for each value v and j < 128
-/// [cos(v f_j), ..., sin(v f_j), ...], f_j = 10000^(-j / 128), all in float32.  N values ->
-/// [N, kSinusoidDim] f32 in host memory.
-Tensor sinusoidal_embedding(std::span<const float> values);
+/// Sinusoidal embedding (Vaswani et al. 2017), cosines first: for each value v and j < h, half of
+/// the channels, [cos(v f_j), ..., sin(v f_j), ...], f_j = 10000^(-j / h), all in float32.
+/// N values -> [N, channels] f32 in host memory; `channels` is even.
+Tensor sinusoidal_embedding(std::span<const float> values, std::int64_t channels = kSinusoidDim);
 
 }  // namespace dither::models

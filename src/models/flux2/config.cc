@@ -8,7 +8,6 @@
 
 #include "models/config_check.h"
 #include "models/flux/modulation.h"
-#include "models/flux/timestep_embedding.h"
 
 namespace dither::models {
 namespace {
@@ -55,9 +54,9 @@ void Flux2Config::validate() const {
   check.extent("num_attention_heads", num_attention_heads);
   check.extent("attention_head_dim x num_attention_heads", width());
   check.extent("joint_attention_dim", joint_attention_dim);
-  check.supported(timestep_guidance_channels == kSinusoidDim,
-                  fmt::format("timestep_guidance_channels {} is not supported, only {}",
-                              timestep_guidance_channels, kSinusoidDim));
+  check.extent("timestep_guidance_channels", timestep_guidance_channels);
+  check.multiple("timestep_guidance_channels", timestep_guidance_channels, 2,
+                 "a cosine and a sine");
   check.positive("mlp_ratio", mlp_ratio);
   check.supported(mlp_ratio <= static_cast<double>(ConfigCheck::kMaxLayers),
                   fmt::format("mlp_ratio {} is not supported", mlp_ratio));
@@ -83,7 +82,7 @@ nn::TensorTable flux2_table(const Flux2Config& config) {
   add("x_embedder", width, config.in_channels);
   add("context_embedder", width, config.joint_attention_dim);
   const auto add_embedder = [&](const std::string& name) {
-    add("time_guidance_embed." + name + ".linear_1", width, kSinusoidDim);
+    add("time_guidance_embed." + name + ".linear_1", width, config.timestep_guidance_channels);
     add("time_guidance_embed." + name + ".linear_2", width, width);
   };
   add_embedder("timestep_embedder");

@@ -80,14 +80,16 @@ Tensor Flux2SingleBlock::operator()(const Tensor& z, const Tensor& modulation,
 }
 
 TimeGuidanceEmbed::TimeGuidanceEmbed(const nn::WeightScope& scope, const Flux2Config& config)
-    : scope_(scope), timestep_embedder_(scope / "timestep_embedder") {
+    : scope_(scope),
+      channels_(config.timestep_guidance_channels),
+      timestep_embedder_(scope / "timestep_embedder") {
   if (config.guidance_embeds) guidance_embedder_.emplace(scope / "guidance_embedder");
 }
 
 Tensor TimeGuidanceEmbed::operator()(std::span<const float> timesteps,
                                      std::optional<float> guidance_scale) const {
   const auto sinusoid = [&](std::span<const float> values) {
-    return scope_.backend().upload(sinusoidal_embedding(values), scope_.dtype());
+    return scope_.backend().upload(sinusoidal_embedding(values, channels_), scope_.dtype());
   };
   std::vector<float> values;
   for (const float timestep : timesteps) {

@@ -47,6 +47,7 @@ class TimeGuidanceEmbed {
 
  private:
   nn::WeightScope scope_;
+  std::int64_t channels_;
   EmbedderMlp timestep_embedder_;
   std::optional<EmbedderMlp> guidance_embedder_;
 };
