@@ -71,6 +71,9 @@ GenerateRequest to_internal(const GenerateOptions& options) {
   request.max_sequence_length = options.max_sequence_length;
   request.seed = options.seed;
   request.num_outputs_per_prompt = options.num_outputs_per_prompt;
+  for (const std::string& path : options.image_paths) {
+    request.references.push_back({.path = path, .image = read_png(path)});
+  }
   return request;
 }
 

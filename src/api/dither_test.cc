@@ -56,6 +56,8 @@ TEST(Api, ErrorsCarryTheirCategory) {
             "invalid_argument");
   Pipeline pipeline = Pipeline::load({.model_path = kModel});
   EXPECT_EQ(code_of([&] { pipeline.generate({.prompt = "x", .width = 100}); }), "invalid_argument");
+  EXPECT_EQ(code_of([&] { pipeline.generate({.prompt = "x", .image_paths = {"nothing.png"}}); }),
+            "not_found");
   EXPECT_EQ(code_of([&] {
               pipeline.generate({.prompt = "x", .num_inference_steps = 2},
                                 [](const Progress&) { return false; });

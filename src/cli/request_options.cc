@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "cli/options.h"
+#include "media/png.h"
 
 namespace dither::cli {
 namespace {
@@ -27,22 +28,29 @@ void add_request_options(CLI::App& app, RequestOptions& options) {
         ->group("Picture");
   };
   add_optional(app, "--negative-prompt", options.negative_prompt,
-               "What to stay away from; needs --true-cfg-scale above 1")
+               "What to stay away from; needs classifier-free guidance")
       ->type_name("TEXT")
       ->group("Picture");
   add_int("--width", options.width, "Pixels; by default the model's own size");
   add_int("--height", options.height, "Pixels");
   add_int("--num-inference-steps", options.num_inference_steps, "Denoising steps");
-  add_decimal("--guidance-scale", options.guidance_scale, "Embedded guidance");
+  add_decimal("--guidance-scale", options.guidance_scale,
+              "Embedded guidance; of FLUX.2 klein base classifier-free");
   add_decimal("--true-cfg-scale", options.true_cfg_scale,
               "Classifier-free guidance against the negative prompt; above 1 doubles the work");
-  add_int("--max-sequence-length", options.max_sequence_length, "Tokens of the T5 prompt");
+  add_int("--max-sequence-length", options.max_sequence_length,
+          "Tokens of the prompt that are read");
   add_optional(app, "--seed", options.seed, "Seed of the first picture, the next one has seed + 1")
       ->check(whole_number(0, std::numeric_limits<std::uint64_t>::max()))
       ->type_name("N")
       ->group("Picture");
   add_int("--num-outputs-per-prompt", options.num_outputs_per_prompt, "Pictures of each prompt")
       ->check(whole_number(1, 10'000));
+  app.add_option("--image-path", options.image_paths,
+                 "Reference picture to follow or edit, PNG; repeatable, FLUX.2 only")
+      ->type_name("PNG")
+      ->allow_extra_args(false)
+      ->group("Picture");
   add_optional(app, "--noise", options.noise,
                "Generator of torch that is reproduced: torch-cpu, torch-cpu-legacy, torch-cuda")
       ->check(one_of({"torch-cpu", "torch-cpu-legacy", "torch-cuda"}))
@@ -64,6 +72,13 @@ void apply_request_options(const RequestOptions& options, GenerateRequest& reque
   request.seed = options.seed.value_or(request.seed);
   request.num_outputs_per_prompt =
       options.num_outputs_per_prompt.value_or(request.num_outputs_per_prompt);
+  if (!options.image_paths.empty()) {
+    request.references.clear();
+    for (const std::string& path : options.image_paths) {
+      request.references.push_back({.path = path, .image = {}});
+    }
+  }
+  for (ReferenceImage& reference : request.references) reference.image = read_png(reference.path);
   if (options.noise) request.noise = parse_noise_source(*options.noise).value();
 }
 

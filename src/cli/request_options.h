@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "pipelines/pipeline.h"
 
@@ -21,12 +22,14 @@ struct RequestOptions {
   std::optional<std::uint64_t> seed;
   std::optional<int> num_outputs_per_prompt;
   std::optional<std::string> noise;
+  std::vector<std::string> image_paths;
 };
 
 /// Declares one option per field.
 void add_request_options(CLI::App& app, RequestOptions& options);
 
-/// Replaces the fields of `request` that were given.
+/// Replaces the fields of `request` that were given, and reads the reference pictures, those that
+/// the request names already too. Throws as read_png().
 void apply_request_options(const RequestOptions& options, GenerateRequest& request);
 
 }  // namespace dither::cli

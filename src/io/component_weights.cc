@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "io/bfl_flux1.h"
+#include "io/bfl_names.h"
 #include "io/json_config.h"
 #include "io/quantization_config.h"
 
@@ -97,10 +97,10 @@ std::unique_ptr<QuantizedCheckpoint> open_component_weights(const fs::path& fold
     weights = open_component(folder, stem);
   }
   auto in_files = find_quantization_config(weights->file_metadata());
-  const bool bfl_names = has_bfl_flux1_names(*weights);
+  const bool bfl_names = has_bfl_names(*weights);
   if (bfl_names) {
-    if (beside) rename_bfl_flux1_layers(*beside, *weights);
-    if (in_files) rename_bfl_flux1_layers(*in_files, *weights);
+    if (beside) rename_bfl_layers(*beside, *weights);
+    if (in_files) rename_bfl_layers(*in_files, *weights);
     weights = with_diffusers_names(std::move(weights));
   }
   auto declared = merge_quantization_configs(std::move(beside), std::move(in_files));

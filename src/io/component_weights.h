@@ -21,7 +21,7 @@ struct WeightOverrides {
 /// Opens the weights of a component's folder (its config.json and `<stem>.safetensors`) and
 /// resolves what is declared about their quantization: config.json beside the weights together with
 /// the weight files' metadata, which must agree; for overriding weights that declare nothing, the
-/// component's config.json. FLUX.1 weights under Black Forest Labs' names are shown under
+/// component's config.json. FLUX weights under Black Forest Labs' names are shown under
 /// diffusers'. Throws what open_component(), find_quantization_config() and QuantizedCheckpoint
 /// throw.
 std::unique_ptr<QuantizedCheckpoint> open_component_weights(const std::filesystem::path& folder,

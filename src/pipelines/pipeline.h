@@ -36,6 +36,12 @@ std::string_view noise_source_name(NoiseSource source);
 /// The inverse of noise_source_name; nothing for an unknown name.
 std::optional<NoiseSource> parse_noise_source(std::string_view name);
 
+/// A picture to follow or to edit.
+struct ReferenceImage {
+  std::string path = {};  ///< what messages and the result's parameters call it
+  Image image = {};       ///< RGB
+};
+
 /// What to draw. Fields left out take the model's own defaults (Pipeline::resolve).
 /// Every member has an initializer, so that {.prompt = "..."} compiles without warnings.
 struct GenerateRequest {
@@ -50,6 +56,7 @@ struct GenerateRequest {
   std::uint64_t seed = 0;
   int num_outputs_per_prompt = 1;  ///< picture i uses seed + i
   NoiseSource noise = NoiseSource::kTorchCpu;
+  std::vector<ReferenceImage> references = {};  ///< for models that take any
   bool record_trajectory = false;
 };
 
@@ -63,6 +70,7 @@ struct ResolvedRequest {
   double guidance_scale = 0;
   double true_cfg_scale = 1;  ///< 1: no classifier-free guidance
   int max_sequence_length = 0;
+  std::vector<std::string> image_paths = {};  ///< of the reference pictures
 
   bool operator==(const ResolvedRequest&) const = default;
 };

@@ -43,7 +43,8 @@ ResolvedRequest parse_request(const JsonConfig& json) {
           .num_inference_steps = json.get<int>("num_inference_steps"),
           .guidance_scale = json.get<double>("guidance_scale"),
           .true_cfg_scale = json.get<double>("true_cfg_scale"),
-          .max_sequence_length = json.get<int>("max_sequence_length")};
+          .max_sequence_length = json.get<int>("max_sequence_length"),
+          .image_paths = json.get<std::vector<std::string>>("image_paths", {})};
 }
 
 }  // namespace
@@ -76,6 +77,7 @@ std::string to_json(const PictureParameters& parameters) {
   json["guidance_scale"] = request.guidance_scale;
   json["true_cfg_scale"] = request.true_cfg_scale;
   json["max_sequence_length"] = request.max_sequence_length;
+  if (!request.image_paths.empty()) json["image_paths"] = request.image_paths;
   // A path need not be UTF-8; JSON and PNG text must.
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -143,6 +145,9 @@ GenerateRequest to_request(const PictureParameters& parameters) {
   request.guidance_scale = resolved.guidance_scale;
   request.true_cfg_scale = resolved.true_cfg_scale;
   request.max_sequence_length = resolved.max_sequence_length;
+  for (const std::string& path : resolved.image_paths) {
+    request.references.push_back({.path = path, .image = {}});
+  }
   request.seed = parameters.seed;
   request.noise = parameters.noise;
   return request;

@@ -49,7 +49,8 @@ PictureParameters parse_picture_parameters(std::string_view json, std::string_vi
 /// The text of chunk kDescriptionKey: prompt, negative prompt, one line of settings.
 std::string describe(const PictureParameters& parameters);
 
-/// The request that draws this picture again.
+/// The request that draws this picture again. Of reference pictures it has the paths only: whoever
+/// asks reads them.
 GenerateRequest to_request(const PictureParameters& parameters);
 
 }  // namespace dither

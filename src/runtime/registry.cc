@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "io/untrusted_name.h"
 #include "pipelines/flux1/flux1_pipeline.h"
+#include "pipelines/flux2/flux2_pipeline.h"
 
 namespace dither {
 namespace {
@@ -25,6 +26,8 @@ struct Family {
 /// A new family is a row here.
 constexpr Family kFamilies[] = {
     {"FluxPipeline", load<Flux1Pipeline>},
+    {"Flux2Pipeline", load<Flux2Pipeline>},
+    {"Flux2KleinPipeline", load<Flux2Pipeline>},
 };
 
 }  // namespace

@@ -73,6 +73,16 @@ double calculate_shift(int64_t image_seq_len, const FlowMatchConfig& config) {
   return static_cast<double>(image_seq_len) * slope + intercept;
 }
 
+double flux2_mu(int64_t image_seq_len, int64_t num_inference_steps) {
+  constexpr int64_t kLongest = 4300;  // beyond, steps do not matter
+  const auto tokens = static_cast<double>(image_seq_len);
+  const double at_200 = 0.00016927 * tokens + 0.45666666;
+  if (image_seq_len > kLongest) return at_200;
+  const double at_10 = 8.73809524e-05 * tokens + 1.89833333;
+  const double slope = (at_200 - at_10) / 190.0;
+  return slope * static_cast<double>(num_inference_steps) + (at_200 - 200.0 * slope);
+}
+
 FlowMatchSchedule flow_match_schedule_for_mu(const FlowMatchConfig& config,
                                              int64_t num_inference_steps, double mu) {
   validate(config);

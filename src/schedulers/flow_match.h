@@ -34,6 +34,13 @@ void validate(const FlowMatchConfig& config);
 /// max_shift), beyond its ends too. image_seq_len counts packed latent tokens: (H/16)(W/16).
 double calculate_shift(int64_t image_seq_len, const FlowMatchConfig& config);
 
+/// FLUX.2's mu of a picture's tokens and the number of steps, fitted by Black Forest Labs:
+///   m200 = 0.00016927 L + 0.45666666,  m10 = 8.73809524e-05 L + 1.89833333,
+/// up to 4300 tokens the line through (10, m10) and (200, m200) at num_inference_steps, beyond
+/// m200. image_seq_len counts the picture's tokens, not those of references. Source: diffusers'
+/// compute_empirical_mu.
+double flux2_mu(int64_t image_seq_len, int64_t num_inference_steps);
+
 /// The noise levels of one generation.
 struct FlowMatchSchedule {
   std::vector<float> sigmas;     ///< [N + 1], from 1 down to a final 0

@@ -47,6 +47,28 @@ TEST_P(FlowMatchGolden, EqualsDiffusers) {
   EXPECT_EQ(timesteps, golden.at(name + ".timesteps"));
 }
 
+struct MuCase {
+  int64_t image_seq_len, num_inference_steps;
+  double mu;
+};
+
+// diffusers' compute_empirical_mu; the jump behind 4300 tokens is the reference's.
+TEST(Flux2Mu, EqualsDiffusers) {
+  const MuCase table[] = {{4096, 50, 2.02335116}, {4096, 28, 2.15144316}, {4096, 4, 2.29117989},
+                          {1024, 50, 1.70195621}, {8160, 1, 1.83790986},  {8160, 50, 1.83790986},
+                          {4300, 50, 2.04469379}, {4301, 50, 1.18469693}};
+  for (const MuCase& row : table) {
+    EXPECT_NEAR(flux2_mu(row.image_seq_len, row.num_inference_steps), row.mu, 1e-8);
+  }
+}
+
+TEST(Flux2Mu, GivesTheSigmasOfDiffusers) {
+  const auto schedule = flow_match_schedule_for_mu(flux1_dev(), 4, flux2_mu(4096, 4));
+  const std::vector<float> expected = {1, .967384F, .908144F, .7672F, 0};
+  ASSERT_EQ(schedule.sigmas.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(schedule.sigmas[i], expected[i], 1e-6);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Table, FlowMatchGolden,
     Values(GoldenCase{"exponential.64", flux1_dev(), 64},

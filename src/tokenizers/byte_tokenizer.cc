@@ -69,4 +69,8 @@ Tokenizer make_byte_t5_tokenizer(std::int64_t vocab_size) {
       {.first = 2, .count = byte_count(vocab_size, 2), .end_id = 1, .pad_id = 0});
 }
 
+Tokenizer make_byte_chat_tokenizer(std::int64_t vocab_size) {
+  return make_byte_t5_tokenizer(vocab_size);
+}
+
 }  // namespace dither

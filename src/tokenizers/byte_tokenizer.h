@@ -25,5 +25,7 @@ Tokenizer make_byte_tokenizer(const ByteVocabulary& vocabulary);
 Tokenizer make_byte_clip_tokenizer(std::int64_t vocab_size);
 /// For T5: padding is 0, the end 1.
 Tokenizer make_byte_t5_tokenizer(std::int64_t vocab_size);
+/// For a language model that reads chats: the same ids, which encode_chat() leaves without an end.
+Tokenizer make_byte_chat_tokenizer(std::int64_t vocab_size);
 
 }  // namespace dither

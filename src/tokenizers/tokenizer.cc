@@ -47,7 +47,17 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text) const {
 }
 
 TokenIds Tokenizer::encode_padded(std::string_view text, std::size_t max_length) const {
-  const auto& [prefix, suffix] = parts_.post_processor;
+  return pad(text, max_length, parts_.post_processor, parts_.padding_side);
+}
+
+TokenIds Tokenizer::encode_chat(std::string_view text, std::size_t max_length,
+                                PaddingSide side) const {
+  return pad(text, max_length, {}, side);
+}
+
+TokenIds Tokenizer::pad(std::string_view text, std::size_t max_length, const PostProcessor& around,
+                        PaddingSide side) const {
+  const auto& [prefix, suffix] = around;
   const std::size_t specials = prefix.size() + suffix.size();
   if (max_length < specials) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -64,7 +74,7 @@ TokenIds Tokenizer::encode_padded(std::string_view text, std::size_t max_length)
   result.count = kept + specials;
   result.full_count = tokens.ids.size() + specials;
   result.kept_bytes = result.truncated() ? tokens.origins[kept] : text.size();
-  result.first = parts_.padding_side == PaddingSide::kLeft ? max_length - result.count : 0;
+  result.first = side == PaddingSide::kLeft ? max_length - result.count : 0;
   result.ids.assign(max_length, *parts_.pad_id);
   auto out = result.ids.begin() + static_cast<std::ptrdiff_t>(result.first);
   out = std::ranges::copy(prefix, out).out;

@@ -59,6 +59,10 @@ class Tokenizer {
   /// kInvalidArgument when the special tokens alone do not fit or there is no padding token.
   TokenIds encode_padded(std::string_view text, std::size_t max_length) const;
 
+  /// The same for text that spells its special tokens itself, as a chat template does: none are
+  /// added, and `side` goes before what the tokenizer's files say about padding.
+  TokenIds encode_chat(std::string_view text, std::size_t max_length, PaddingSide side) const;
+
   /// The id of a token or an added token.
   std::optional<std::int32_t> id_of(std::string_view token) const;
   /// One more than the largest id that can come out: the embedding table needs this many rows.
@@ -76,6 +80,8 @@ class Tokenizer {
     void add(std::int32_t id, std::uint32_t origin);
   };
 
+  TokenIds pad(std::string_view text, std::size_t max_length, const PostProcessor& around,
+               PaddingSide side) const;
   Tokens tokenize(std::string_view text) const;
   void tokenize_raw(std::string_view text, std::size_t offset, Tokens& tokens) const;
   void tokenize_words(NormalizedText text, Tokens& tokens) const;

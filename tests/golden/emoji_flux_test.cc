@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "golden/golden.h"
-#include "models/flux1/latents.h"
+#include "models/flux/latents.h"
 #include "pipelines/flux1/flux1_components.h"
 
 namespace dither::golden {
@@ -65,7 +65,7 @@ TEST_P(EmojiFluxGolden, FirstVelocity) {
   const models::Flux1Transformer& transformer = model.parts().transformer;
   for (int i = 0; i < 3; ++i) {
     SCOPED_TRACE(i);
-    const models::Flux1Conditioning conditioning = transformer.prepare(model.inputs(i));
+    const models::FluxConditioning conditioning = transformer.prepare(model.inputs(i));
     const Tensor velocity =
         transformer.velocity(model.upload(i, "initial_latents"), conditioning, 0);
     EXPECT_LE(relative_l2(velocity, model.golden(i, "step0_output")), 2e-5);
@@ -78,7 +78,7 @@ TEST_P(EmojiFluxGolden, LatentsAfterEveryStep) {
   const std::vector<float> sigmas = to_floats(model.golden(0, "sigmas"));
   const int cases = GetParam() == "reference" ? 1 : 3;  // its loops are slow
   for (int i = 0; i < cases; ++i) {
-    const models::Flux1Conditioning conditioning = transformer.prepare(model.inputs(i));
+    const models::FluxConditioning conditioning = transformer.prepare(model.inputs(i));
     const Tensor expected = model.golden(i, "latents");
     Tensor latents = model.upload(i, "initial_latents");
     for (std::size_t step = 0; step + 1 < sigmas.size(); ++step) {
@@ -126,7 +126,7 @@ TEST_P(EmojiFluxGolden, BFloat16EndToEnd) {
     models::Flux1Inputs inputs = model.inputs(i);
     inputs.prompt_embeds = model.parts().text_encoder_2(model.golden(i, "t5_ids"));
     inputs.pooled_prompt_embeds = model.parts().text_encoder(model.golden(i, "clip_ids")).pooled;
-    const models::Flux1Conditioning conditioning = transformer.prepare(inputs);
+    const models::FluxConditioning conditioning = transformer.prepare(inputs);
     Tensor latents = model.upload(i, "initial_latents");
     for (std::size_t step = 0; step + 1 < sigmas.size(); ++step) {
       const Tensor velocity =

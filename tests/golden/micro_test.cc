@@ -62,7 +62,7 @@ TEST_P(MicroGolden, SchnellVelocities) {
   const Flux1Transformer transformer = flux("flux_schnell", kSchnell);
   // Without an embedder guidance is not read: both are the same model.
   for (const std::optional<float> guidance : {std::optional<float>{}, std::optional{7.0F}}) {
-    const Flux1Conditioning conditioning =
+    const FluxConditioning conditioning =
         transformer.prepare(flux_inputs("flux_schnell", {3, 5}, guidance));
     const Tensor expected = golden("flux_schnell.velocities");
     for (std::int64_t step = 0; step < expected.dim(0); ++step) {
@@ -77,7 +77,7 @@ TEST_P(MicroGolden, SchnellVelocities) {
 
 TEST_P(MicroGolden, TrueClassifierFreeGuidance) {
   const Flux1Transformer transformer = flux("flux_true_cfg", kTrueCfg);
-  const Flux1Conditioning conditioning =
+  const FluxConditioning conditioning =
       transformer.prepare(flux_inputs("flux_true_cfg", {4, 2}, 3.5F));
   for (std::int64_t step = 0; step < 2; ++step) {
     SCOPED_TRACE(step);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "models/config_check.h"
+#include "models/flux/timestep_embedding.h"
 
 namespace dither::models {
 namespace {
@@ -111,8 +112,8 @@ nn::TensorTable flux1_table(const Flux1Config& config) {
     table.add_linear("time_text_embed." + name + ".linear_1", width, in);
     table.add_linear("time_text_embed." + name + ".linear_2", width, width);
   };
-  add_embedder("timestep_embedder", kFlux1SinusoidDim);
-  if (config.guidance_embeds) add_embedder("guidance_embedder", kFlux1SinusoidDim);
+  add_embedder("timestep_embedder", kSinusoidDim);
+  if (config.guidance_embeds) add_embedder("guidance_embedder", kSinusoidDim);
   add_embedder("text_embedder", config.pooled_projection_dim);
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
     flux1.add_double_block(fmt::format("transformer_blocks.{}.", i));

@@ -35,9 +35,6 @@ struct Flux1Config {
   void validate() const;
 };
 
-/// Channels of the sinusoidal embeddings of timestep and guidance.
-inline constexpr std::int64_t kFlux1SinusoidDim = 256;
-
 /// Its layer sequences (nn/layer_sequence.h): what runs once a trajectory, and what runs in every
 /// step.
 inline constexpr const char* kFlux1Modulations = "modulations";

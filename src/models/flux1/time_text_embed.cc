@@ -1,19 +1,11 @@
 #include "models/flux1/time_text_embed.h"
 
 #include <array>
-#include <cmath>
+#include <vector>
 
 #include "base/error.h"
-#include "tensor/bfloat16.h"
 
 namespace dither::models {
-namespace {
-
-float round_to(float value, DType dtype) {
-  return dtype == DType::kBF16 ? round_to_bf16(value) : value;
-}
-
-}  // namespace
 
 TimeTextEmbed::TimeTextEmbed(const nn::WeightScope& scope, const Flux1Config& config)
     : scope_(scope),
@@ -48,33 +40,6 @@ Tensor TimeTextEmbed::operator()(std::span<const float> timesteps,
         ops::add(embedding, (*guidance_embedder_)(sinusoid(guidance)).reshape({text.dim(1)}));
   }
   return ops::add(embedding, text);
-}
-
-float embedded_timestep(float timestep, DType dtype) {
-  const float fraction = round_to(round_to(timestep, dtype) / 1000.0F, dtype);
-  return round_to(fraction * 1000.0F, dtype);
-}
-
-float embedded_guidance(float guidance_scale, DType dtype) {
-  return round_to(round_to(guidance_scale, dtype) * 1000.0F, dtype);
-}
-
-Tensor sinusoidal_embedding(std::span<const float> values) {
-  constexpr std::int64_t kHalf = kFlux1SinusoidDim / 2;
-  constexpr float kMaxPeriod = 10000.0F;
-  Tensor embedding =
-      Tensor::host({static_cast<std::int64_t>(values.size()), kFlux1SinusoidDim}, DType::kF32);
-  auto* row = embedding.data<float>();
-  for (const float value : values) {
-    for (std::int64_t j = 0; j < kHalf; ++j) {
-      const float exponent = -std::log(kMaxPeriod) * static_cast<float>(j) / kHalf;
-      const float angle = value * std::exp(exponent);
-      row[j] = std::cos(angle);
-      row[kHalf + j] = std::sin(angle);
-    }
-    row += kFlux1SinusoidDim;
-  }
-  return embedding;
 }
 
 }  // namespace dither::models

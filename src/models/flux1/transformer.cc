@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "ops/region.h"
+#include "models/flux1/rope.h"
 
 namespace dither::models {
 namespace {
@@ -17,21 +17,43 @@ struct StepModulations {
   Modulation out;  ///< without a gate
 
   StepModulations(const Tensor& modulations, const Flux1Config& config) {
-    std::int64_t begin = 0;
-    const auto next = [&](std::int64_t vectors) {
-      const std::int64_t columns = vectors * config.width();
-      begin += columns;
-      return modulations.slice(-1, begin - columns, begin);
-    };
+    ModulationColumns columns(modulations);
+    const std::int64_t width = config.width();
     for (std::int64_t i = 0; i < config.num_layers; ++i) {
-      const Tensor image = next(6);
-      double_blocks.push_back({.image = image, .text = next(6)});
+      const Tensor image = columns.next(6 * width);
+      double_blocks.push_back({.image = image, .text = columns.next(6 * width)});
     }
-    for (std::int64_t i = 0; i < config.num_single_layers; ++i) single_blocks.push_back(next(3));
-    out.scale = next(1);  // unlike in the blocks, before the shift
-    out.shift = next(1);
+    for (std::int64_t i = 0; i < config.num_single_layers; ++i) {
+      single_blocks.push_back(columns.next(3 * width));
+    }
+    out.scale = columns.next(width);  // unlike in the blocks, before the shift
+    out.shift = columns.next(width);
   }
 };
+
+DoubleStreamBlock make_double_block(const nn::WeightScope& scope, const Flux1Config& config) {
+  return {config.num_attention_heads,
+          {scope,
+           {.to_q = "to_q",
+            .to_k = "to_k",
+            .to_v = "to_v",
+            .norm_q = "norm_q",
+            .norm_k = "norm_k",
+            .to_out = "to_out.0",
+            .feed_forward_in = "ff.net.0.proj",
+            .feed_forward_out = "ff.net.2"},
+           FeedForward::kGelu},
+          {scope,
+           {.to_q = "add_q_proj",
+            .to_k = "add_k_proj",
+            .to_v = "add_v_proj",
+            .norm_q = "norm_added_q",
+            .norm_k = "norm_added_k",
+            .to_out = "to_add_out",
+            .feed_forward_in = "ff_context.net.0.proj",
+            .feed_forward_out = "ff_context.net.2"},
+           FeedForward::kGelu}};
+}
 
 void check_inputs(const Flux1Inputs& inputs) {
   const auto require = [](bool condition, std::string_view what) {
@@ -65,7 +87,7 @@ Flux1Transformer::Flux1Transformer(const nn::WeightScope& scope, const Flux1Conf
     const nn::WeightScope block = scope / "transformer_blocks" / i;
     add_modulation(block / "norm1.linear");
     add_modulation(block / "norm1_context.linear");
-    blocks_.add([&] { double_blocks_.emplace_back(block, config); });
+    blocks_.add([&] { double_blocks_.push_back(make_double_block(block, config)); });
   }
   for (int i = 0; i < config.num_single_layers; ++i) {
     const nn::WeightScope block = scope / "single_transformer_blocks" / i;
@@ -75,13 +97,13 @@ Flux1Transformer::Flux1Transformer(const nn::WeightScope& scope, const Flux1Conf
   add_modulation(scope / "norm_out.linear");
 }
 
-Flux1Conditioning Flux1Transformer::prepare(const Flux1Inputs& inputs) const {
+FluxConditioning Flux1Transformer::prepare(const Flux1Inputs& inputs) const {
   check_inputs(inputs);
   const Tensor temb =
       time_text_embed_(inputs.timesteps, inputs.guidance_scale, inputs.pooled_prompt_embeds);
   const Tensor silu_temb = ops::activate(temb, ops::Activation::kSilu);  // [N, B, D]
 
-  Flux1Conditioning conditioning;
+  FluxConditioning conditioning;
   conditioning.context = context_embedder_(inputs.prompt_embeds);
   conditioning.rope = flux1_rope(config_, inputs.prompt_embeds.dim(1), inputs.grid, *backend_);
   std::int64_t end = 0;
@@ -100,11 +122,7 @@ Flux1Conditioning Flux1Transformer::prepare(const Flux1Inputs& inputs) const {
   return conditioning;
 }
 
-Tensor Flux1Conditioning::at_step(std::int64_t step) const {
-  return modulations.slice(0, step, step + 1).reshape({modulations.dim(1), modulations.dim(2)});
-}
-
-Tensor Flux1Transformer::velocity(const Tensor& latents, const Flux1Conditioning& conditioning,
+Tensor Flux1Transformer::velocity(const Tensor& latents, const FluxConditioning& conditioning,
                                   const Tensor& modulations,
                                   ops::AttentionPrecision precision) const {
   const StepModulations step(modulations, config_);
@@ -112,17 +130,11 @@ Tensor Flux1Transformer::velocity(const Tensor& latents, const Flux1Conditioning
   const std::size_t singles = single_blocks_.size();
   const auto single_norm = [&](std::size_t i) {
     return i < singles ? single_blocks_[i].norm(step.single_blocks[i])
-                       : ops::ModulatedNorm{.shift = step.out.shift,
-                                            .scale = step.out.scale,
-                                            .eps = kFlux1NormEps,
-                                            .e4m3_scale = proj_out_.codes()};
+                       : norm_for(proj_out_, step.out);
   };
   const auto double_norms = [&](std::size_t i) {
     return i < doubles ? double_blocks_[i].norms(step.double_blocks[i])
                        : StreamNorms{.image = single_norm(0), .text = single_norm(0)};
-  };
-  const auto normed = [](const Tensor& x, const ops::ModulatedNorm& norm) {
-    return ops::NormedStream{.x = x, .normalized = ops::layer_norm_modulate(x, norm)};
   };
 
   const StreamNorms first_norms = double_norms(0);

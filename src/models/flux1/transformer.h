@@ -5,9 +5,10 @@
 #include <span>
 #include <vector>
 
+#include "models/flux/conditioning.h"
+#include "models/flux/rope.h"
 #include "models/flux1/blocks.h"
 #include "models/flux1/config.h"
-#include "models/flux1/rope.h"
 #include "models/flux1/time_text_embed.h"
 #include "nn/layer_sequence.h"
 #include "nn/layers.h"
@@ -23,35 +24,24 @@ struct Flux1Inputs {
   TokenGrid grid;                       ///< the picture in tokens
 };
 
-/// Everything in the forward passes of a trajectory that does not depend on the latents, computed
-/// once for all N steps: each weight of the modulations (a quarter of FLUX.1's parameters) is read
-/// once instead of N times.
-struct Flux1Conditioning {
-  Tensor context;      ///< [B, L_text, D], embedded prompt
-  ops::Rope rope;      ///< of the joint sequence [text, image]
-  Tensor modulations;  ///< [N, B, M]: of each double block image 6 D, text 6 D; of each single
-                       ///< block 3 D; of the output 2 D, scale before shift
-
-  /// One step's modulations, [B, M].
-  Tensor at_step(std::int64_t step) const;
-};
-
 /// FLUX.1's rectified flow transformer (Black Forest Labs 2024; Esser et al. 2024).
 class Flux1Transformer {
  public:
   /// `config` was validated and the checkpoint checked against flux1_table().
   Flux1Transformer(const nn::WeightScope& scope, const Flux1Config& config);
 
-  /// Throws kInvalidArgument for inputs that do not fit the config.
-  Flux1Conditioning prepare(const Flux1Inputs& inputs) const;
+  /// Modulations: of each double block image 6 D, text 6 D; of each single block 3 D; of the output
+  /// 2 D, scale before shift. They are a quarter of FLUX.1's parameters. Throws kInvalidArgument
+  /// for inputs that do not fit the config.
+  FluxConditioning prepare(const Flux1Inputs& inputs) const;
 
   /// Velocity (noise - data) at the step whose `modulations` [B, M] are given; those of the
   /// conditioning are not read. latents [B, L_image, in_channels], packed -> the same shape.
-  Tensor velocity(const Tensor& latents, const Flux1Conditioning& conditioning,
+  Tensor velocity(const Tensor& latents, const FluxConditioning& conditioning,
                   const Tensor& modulations,
                   ops::AttentionPrecision precision = ops::AttentionPrecision::kActivations) const;
   /// The same at step `step` of the conditioning's timesteps.
-  Tensor velocity(const Tensor& latents, const Flux1Conditioning& conditioning,
+  Tensor velocity(const Tensor& latents, const FluxConditioning& conditioning,
                   std::int64_t step) const {
     return velocity(latents, conditioning, conditioning.at_step(step));
   }
@@ -65,10 +55,10 @@ class Flux1Transformer {
   nn::Linear context_embedder_;
   TimeTextEmbed time_text_embed_;
   nn::LayerSequence modulation_layers_;
-  std::vector<nn::Linear> modulations_;  ///< in the order of Flux1Conditioning::modulations
+  std::vector<nn::Linear> modulations_;  ///< in the order of FluxConditioning::modulations
   nn::LayerSequence blocks_;             ///< the double, then the single ones
   std::vector<DoubleStreamBlock> double_blocks_;
-  std::vector<SingleStreamBlock> single_blocks_;
+  std::vector<Flux1SingleBlock> single_blocks_;
   nn::Linear proj_out_;
 };
 

@@ -18,6 +18,7 @@ struct AutoencoderKlConfig {
   std::int64_t out_channels = 3;
   std::int64_t latent_channels = 16;
   std::vector<std::int64_t> block_out_channels = {128, 256, 512, 512};
+  std::vector<std::int64_t> decoder_block_out_channels = {};  ///< empty: block_out_channels
   std::int64_t layers_per_block = 2;
   std::int64_t norm_num_groups = 32;
   std::string act_fn = "silu";
@@ -27,6 +28,9 @@ struct AutoencoderKlConfig {
   double scaling_factor = 0.3611;
   double shift_factor = 0.1159;
 
+  const std::vector<std::int64_t>& decoder_channels() const {
+    return decoder_block_out_channels.empty() ? block_out_channels : decoder_block_out_channels;
+  }
   /// Pixels per latent in each direction.
   std::int64_t vae_scale_factor() const {
     return std::int64_t{1} << (block_out_channels.size() - 1);

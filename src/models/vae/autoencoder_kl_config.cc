@@ -2,7 +2,9 @@
 
 #include <array>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "models/config_check.h"
 #include "models/vae/autoencoder_kl.h"
@@ -78,16 +80,17 @@ void add_encoder(HalfTable half, const AutoencoderKlConfig& config) {
 }
 
 void add_decoder(HalfTable half, const AutoencoderKlConfig& config) {
-  std::int64_t channels = config.block_out_channels.back();
+  const std::vector<std::int64_t>& levels = config.decoder_channels();
+  std::int64_t channels = levels.back();
   half.conv("conv_in", channels, config.latent_channels);
   half.mid_block(channels, config.mid_block_add_attention);
-  for (std::size_t i = 0; i < config.block_out_channels.size(); ++i) {
+  for (std::size_t i = 0; i < levels.size(); ++i) {
     const std::string block = fmt::format("up_blocks.{}.", i);
-    const std::int64_t out = *(config.block_out_channels.rbegin() + static_cast<std::ptrdiff_t>(i));
+    const std::int64_t out = *(levels.rbegin() + static_cast<std::ptrdiff_t>(i));
     for (std::int64_t j = 0; j <= config.layers_per_block; ++j) {
       half.resnet(fmt::format("{}resnets.{}", block, j), out, j == 0 ? channels : out);
     }
-    if (i + 1 < config.block_out_channels.size()) half.conv(block + "upsamplers.0.conv", out, out);
+    if (i + 1 < levels.size()) half.conv(block + "upsamplers.0.conv", out, out);
     channels = out;
   }
   half.norm("conv_norm_out", channels);
@@ -106,10 +109,17 @@ void AutoencoderKlConfig::validate() const {
   check.extent("norm_num_groups", norm_num_groups);
   check.extent("the number of block_out_channels",
                static_cast<std::int64_t>(block_out_channels.size()), kMaxBlocks);
-  for (const std::int64_t channels : block_out_channels) {
-    check.extent("block_out_channels", channels);
-    check.multiple("block_out_channels", channels, norm_num_groups, "norm_num_groups");
-  }
+  const auto check_channels = [&](std::string_view key, const std::vector<std::int64_t>& levels) {
+    for (const std::int64_t channels : levels) {
+      check.extent(key, channels);
+      check.multiple(key, channels, norm_num_groups, "norm_num_groups");
+    }
+  };
+  check_channels("block_out_channels", block_out_channels);
+  check_channels("decoder_block_out_channels", decoder_block_out_channels);
+  check.equal("the number of decoder_block_out_channels",
+              static_cast<std::int64_t>(decoder_channels().size()),
+              static_cast<std::int64_t>(block_out_channels.size()), "block_out_channels");
   check.supported(act_fn == "silu", fmt::format("act_fn '{}' is not supported, only silu", act_fn));
   check.positive("scaling_factor", scaling_factor);
 }

@@ -12,11 +12,11 @@
 #include "models/vae/autoencoder_kl.h"
 #include "ops/backend.h"
 #include "pipelines/attestation.h"
+#include "pipelines/component_loading.h"
 #include "pipelines/flux1/flux1_configs.h"
 #include "pipelines/memory_plan.h"
 #include "pipelines/pipeline.h"
 #include "quant/weight_source.h"
-#include "tensor/tensor_source.h"
 #include "tokenizers/tokenizer.h"
 
 namespace dither {
@@ -36,9 +36,6 @@ struct Flux1Checkpoints {
 Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Configs& configs,
                                         const WeightOptions& options = {});
 
-/// The dtype to compute in when nobody chose one: the transformer's own, kF32 unless that is kBF16.
-DType native_dtype(const TensorSource& transformer);
-
 /// A FluxPipeline on a backend, ready to run.
 struct Flux1Components {
   Flux1Configs configs;
@@ -56,11 +53,6 @@ struct Flux1Components {
   std::vector<ComponentAttestation> attestation;  ///< of the components with linear layers
   MemoryPlan memory_plan;
 };
-
-/// What a picture of the model's default size (1024 x 1024 where it names none) takes on the device
-/// beside the weights. Shares of the widest tensors, fitted to measured peaks.
-ActivationBytes flux1_activation_bytes(const Flux1Configs& configs,
-                                       const GenerationDefaults& defaults, DType dtype);
 
 /// Headers first, then the plan of the device's memory, then tokenizers, then weights. `dtype`:
 /// kF32 or kBF16; absent: native_dtype(). With LoadFormat::kDummy, make_byte_tokenizer() stands in

@@ -6,6 +6,7 @@
 #include "models/text/clip_text.h"
 #include "models/text/t5_encoder.h"
 #include "models/vae/autoencoder_kl.h"
+#include "pipelines/component_configs.h"
 #include "schedulers/flow_match.h"
 
 namespace dither {
@@ -18,7 +19,6 @@ models::Flux1Config parse_flux1_config(const JsonConfig& json);
 models::ClipTextConfig parse_clip_text_config(const JsonConfig& json);
 models::T5Config parse_t5_config(const JsonConfig& json);
 models::AutoencoderKlConfig parse_autoencoder_kl_config(const JsonConfig& json);
-schedulers::FlowMatchConfig parse_flow_match_config(const JsonConfig& json);
 
 /// The configs of all components of a FluxPipeline.
 struct Flux1Configs {

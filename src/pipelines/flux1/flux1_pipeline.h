@@ -1,25 +1,22 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "io/model_folder.h"
 #include "ops/backend.h"
+#include "pipelines/flow_pipeline.h"
 #include "pipelines/flux1/flux1_components.h"
-#include "pipelines/flux1/flux1_denoiser.h"
 #include "pipelines/flux1/flux1_request.h"
-#include "pipelines/pipeline.h"
-#include "pipelines/stage_clock.h"
 
 namespace dither {
 
-/// FLUX.1 text to image, dev and schnell, as diffusers' FluxPipeline runs it. Pictures of one
-/// request are drawn one after the other: each is what a request for its seed alone would give.
-class Flux1Pipeline final : public Pipeline {
+/// FLUX.1 text to image, dev and schnell, as diffusers' FluxPipeline runs it.
+class Flux1Pipeline final : public FlowPipeline {
  public:
   /// Throws as load_flux1_components(). `backend` outlives the pipeline.
   Flux1Pipeline(const ModelFolder& folder, ops::Backend& backend, std::optional<DType> dtype,
@@ -32,42 +29,27 @@ class Flux1Pipeline final : public Pipeline {
     return components_.attestation;
   }
   const MemoryPlan& memory_plan() const override { return components_.memory_plan; }
-  ResolvedRequest resolve(const GenerateRequest& request) const override;
-  GenerateResult generate(const GenerateRequest& request,
-                          const ProgressCallback& progress) override;
 
  private:
-  /// What the transformer sees of one prompt.
-  struct Prompt {
-    Tensor prompt_embeds;         ///< [1, L_text, D], T5's last hidden state
-    Tensor pooled_prompt_embeds;  ///< [1, D], CLIP's
-  };
-  struct Prompts {
-    Prompt positive;
-    std::optional<Prompt> negative;  ///< for true classifier-free guidance
-  };
-  /// A request on its way: what all of its pictures share.
-  struct Run;
-  /// Told the 0-based step, the latents after it [1, L, C] and how long it took.
-  using StepCallback = std::function<void(std::int64_t, const Tensor&, double)>;
+  ops::OffloadedWeights* visiting_transformer() const override {
+    return components_.whole_transformer.get();
+  }
+  CheckedRequest check(const GenerateRequest& request) const override;
+  models::TokenGrid grid(const ResolvedRequest& request) const override;
+  Prompts encode(const ResolvedRequest& request, std::vector<std::string>& warnings) const override;
+  schedulers::FlowMatchSchedule schedule(const ResolvedRequest& request) const override;
+  FlowGuidance prepare(const ResolvedRequest& request, const Prompts& prompts,
+                       const References& references,
+                       const schedulers::FlowMatchSchedule& schedule) const override;
+  Tensor draw_noise(models::TokenGrid grid, std::uint64_t seed, NoiseSource noise) const override;
+  Image decode(const Tensor& latents, models::TokenGrid grid) const override;
 
-  Prompt encode_prompt(std::string_view option, const std::string& text, int max_sequence_length,
-                       std::vector<std::string>& warnings) const;
-  Prompts encode_prompts(const ResolvedRequest& request, std::vector<std::string>& warnings) const;
-  Flux1Guidance prepare_guidance(const ResolvedRequest& request, const Prompts& prompts,
-                                 const schedulers::FlowMatchSchedule& schedule) const;
-  models::TokenGrid grid(const ResolvedRequest& request) const;
-  GeneratedImage draw(Run& run, int index);
-  Tensor draw_noise(models::TokenGrid grid, std::uint64_t seed, NoiseSource noise) const;
-  Tensor denoise(const Tensor& noise, const Flux1Guidance& guidance,
-                 const schedulers::FlowMatchSchedule& schedule, const StepCallback& on_step);
-  Image decode(const Tensor& latents, models::TokenGrid grid) const;
+  /// T5's last hidden state [1, L_text, D], CLIP's pooled output [1, D].
+  Embeddings encode_prompt(std::string_view option, const std::string& text,
+                           int max_sequence_length, std::vector<std::string>& warnings) const;
 
-  ops::Backend& backend_;
   Flux1Components components_;
   Flux1Limits limits_;
-  AttentionSchedule attention_;
-  Flux1Denoiser denoiser_;
 };
 
 }  // namespace dither

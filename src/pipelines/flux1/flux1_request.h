@@ -1,11 +1,10 @@
 #pragma once
 
-#include <cstddef>
 #include <string>
-#include <vector>
 
 #include "io/model_folder.h"
 #include "pipelines/pipeline.h"
+#include "pipelines/request_checks.h"
 
 namespace dither {
 
@@ -18,16 +17,7 @@ struct Flux1Limits {
   GenerationDefaults defaults;
 };
 
-/// Bounds that are ours: they keep a mistyped number from taking the machine down.
-inline constexpr int kMaxImageSide = 8192;
-inline constexpr int kMaxOutputsPerPrompt = 1024;
 inline constexpr int kMaxSequenceLength = 512;  ///< FluxPipeline's own limit
-inline constexpr std::size_t kMaxPromptBytes = std::size_t{64} << 10;
-
-struct CheckedRequest {
-  ResolvedRequest request;
-  std::vector<std::string> warnings;  ///< one line each
-};
 
 /// Fills in what the request leaves open, by the model's own defaults and then by diffusers' for
 /// FLUX.1-dev or -schnell, and checks the result. True classifier-free guidance is on when there is

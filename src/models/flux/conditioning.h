@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+
+#include "ops/types.h"
+#include "tensor/tensor.h"
+
+namespace dither::models {
+
+/// Everything in the forward passes of a trajectory that does not depend on the latents, computed
+/// once for all N steps: each weight of the modulations is read once instead of N times.
+struct FluxConditioning {
+  Tensor context;         ///< [B, L_text, D], embedded prompt
+  ops::Rope rope;         ///< of the joint sequence [text, image, reference pictures]
+  Tensor modulations;     ///< [N, B, M], in the order in which the transformer takes them
+  Tensor reference = {};  ///< [B, L_ref, C], packed latents of reference pictures; or absent
+
+  /// One step's modulations, [B, M].
+  Tensor at_step(std::int64_t step) const {
+    return modulations.slice(0, step, step + 1).reshape({modulations.dim(1), modulations.dim(2)});
+  }
+};
+
+}  // namespace dither::models

@@ -1,0 +1,72 @@
+#include "models/flux/double_stream.h"
+
+#include <array>
+
+namespace dither::models {
+
+FluxStream::FluxStream(const nn::WeightScope& block, const Names& names, FeedForward kind)
+    : kind_(kind),
+      to_qkv_(
+          {block / "attn" / names.to_q, block / "attn" / names.to_k, block / "attn" / names.to_v}),
+      norm_q_((block / "attn" / names.norm_q).upload("weight")),
+      norm_k_((block / "attn" / names.norm_k).upload("weight")),
+      to_out_(block / "attn" / names.to_out),
+      feed_forward_in_(block / names.feed_forward_in),
+      feed_forward_out_(block / names.feed_forward_out) {}
+
+ops::ModulatedNorm FluxStream::norm(const Modulation& attention) const {
+  return norm_for(to_qkv_, attention);
+}
+
+ops::PackedQkv FluxStream::qkv(const Tensor& normalized, const Tensor& out) const {
+  return {to_qkv_(normalized, {.out = {.tensor = out}}), norm_q_, norm_k_};
+}
+
+ops::NormedStream FluxStream::finish(const Tensor& x, const Tensor& attended,
+                                     const Modulation& attention, const Modulation& feed_forward,
+                                     const ops::ModulatedNorm& next) const {
+  const auto [y, normalized] = to_out_(attended, {.gate = attention.gate, .residual = x},
+                                       norm_for(feed_forward_in_, feed_forward));
+  return feed_forward_out_(hidden(normalized), {.gate = feed_forward.gate, .residual = y}, next);
+}
+
+/// What the second linear layer reads.
+Tensor FluxStream::hidden(const Tensor& normalized) const {
+  if (kind_ == FeedForward::kSwiGlu) {
+    return ops::gated_activation(feed_forward_in_(normalized), ops::Activation::kSilu);
+  }
+  return feed_forward_in_(normalized, {.activation = ops::Activation::kGeluTanh,
+                                       .out = {.e4m3_scale = feed_forward_out_.codes()}});
+}
+
+StreamNorms DoubleStreamBlock::norms(const DoubleModulations& modulations) const {
+  const std::int64_t width = modulations.image.dim(1) / 6;
+  return {.image = image_.norm(modulation_at(modulations.image, 0, width)),
+          .text = text_.norm(modulation_at(modulations.text, 0, width))};
+}
+
+Streams DoubleStreamBlock::operator()(const Streams& x, const DoubleModulations& modulations,
+                                      const StreamNorms& next, const ops::Rope& rope,
+                                      ops::AttentionPrecision precision) const {
+  const std::int64_t width = x.image.x.dim(2);
+  const Modulation image_attention = modulation_at(modulations.image, 0, width);
+  const Modulation image_mlp = modulation_at(modulations.image, 1, width);
+  const Modulation text_attention = modulation_at(modulations.text, 0, width);
+  const Modulation text_mlp = modulation_at(modulations.text, 1, width);
+
+  const std::int64_t text_tokens = x.text.x.dim(1);
+  const std::int64_t tokens = text_tokens + x.image.x.dim(1);
+  const auto text_rows = [&](const Tensor& t) { return t.slice(1, 0, text_tokens); };
+  const auto image_rows = [&](const Tensor& t) { return t.slice(1, text_tokens, tokens); };
+  // Side by side, so that the attention can read the projections where they are.
+  const Tensor joint = ops::empty_like(x.image.x, {x.image.x.dim(0), tokens, 3 * width});
+  const std::array<ops::PackedQkv, 2> streams = {text_.qkv(x.text.normalized, text_rows(joint)),
+                                                 image_.qkv(x.image.normalized, image_rows(joint))};
+  const Tensor attended =
+      attend(ops::norm_rope_heads(streams, rope, heads_, kFluxNormEps, precision));
+  return {.image = image_.finish(x.image.x, image_rows(attended), image_attention, image_mlp,
+                                 next.image),
+          .text = text_.finish(x.text.x, text_rows(attended), text_attention, text_mlp, next.text)};
+}
+
+}  // namespace dither::models

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "models/flux/modulation.h"
+#include "nn/layers.h"
+#include "nn/weight_scope.h"
+#include "ops/ops.h"
+
+namespace dither::models {
+
+/// Image and text tokens, each [B, L_s, D].
+struct Streams {
+  ops::NormedStream image;
+  ops::NormedStream text;
+};
+
+/// A step's vectors of each stream's two layers, each [B, 6 D]: shift, scale, gate of the
+/// attention, then of the feed-forward layer.
+struct DoubleModulations {
+  Tensor image;
+  Tensor text;
+};
+
+/// With which norms the next block reads the streams.
+struct StreamNorms {
+  ops::ModulatedNorm image;
+  ops::ModulatedNorm text;
+};
+
+/// The feed-forward layer of a stream.
+enum class FeedForward : std::uint8_t {
+  kGelu,    ///< W2 gelu(W1 x): FLUX.1
+  kSwiGlu,  ///< W2 (silu(a) * b), [a | b] = W1 x (Shazeer 2020): FLUX.2
+};
+
+/// One of the two streams of a double block: everything but the attention itself.
+class FluxStream {
+ public:
+  /// The same layers have other names in each stream, and in each family.
+  struct Names {
+    std::string to_q, to_k, to_v, norm_q, norm_k, to_out, feed_forward_in, feed_forward_out;
+  };
+  FluxStream(const nn::WeightScope& block, const Names& names, FeedForward kind);
+
+  /// The norm with which this layer reads its stream.
+  ops::ModulatedNorm norm(const Modulation& attention) const;
+
+  /// Projections of norm(x), written to `out` [B, L_s, 3 D], with the norms that belong to them.
+  ops::PackedQkv qkv(const Tensor& normalized, const Tensor& out) const;
+
+  /// y = x + gate out(attended);  y + gate' FF((1 + scale') LN(y) + shift'), and its norm for
+  /// whatever reads it.
+  ops::NormedStream finish(const Tensor& x, const Tensor& attended, const Modulation& attention,
+                           const Modulation& feed_forward, const ops::ModulatedNorm& next) const;
+
+ private:
+  Tensor hidden(const Tensor& normalized) const;
+
+  FeedForward kind_;
+  nn::Linear to_qkv_;
+  Tensor norm_q_;
+  Tensor norm_k_;
+  nn::Linear to_out_;
+  nn::Linear feed_forward_in_;
+  nn::Linear feed_forward_out_;
+};
+
+/// Two streams with weights of their own that meet in one attention over [text, image].
+/// Source: FLUX.1's DoubleStreamBlock (MM-DiT, Esser et al. 2024).
+class DoubleStreamBlock {
+ public:
+  DoubleStreamBlock(std::int64_t heads, FluxStream image, FluxStream text)
+      : heads_(heads), image_(std::move(image)), text_(std::move(text)) {}
+
+  StreamNorms norms(const DoubleModulations& modulations) const;
+
+  /// x normalised as norms() says.
+  Streams operator()(const Streams& x, const DoubleModulations& modulations,
+                     const StreamNorms& next, const ops::Rope& rope,
+                     ops::AttentionPrecision precision) const;
+
+ private:
+  std::int64_t heads_;
+  FluxStream image_;
+  FluxStream text_;
+};
+
+}  // namespace dither::models

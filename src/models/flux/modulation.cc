@@ -1,0 +1,27 @@
+#include "models/flux/modulation.h"
+
+#include <cmath>
+
+namespace dither::models {
+
+Modulation modulation_at(const Tensor& vectors, std::int64_t index, std::int64_t width) {
+  const auto chunk = [&](std::int64_t i) {
+    return vectors.slice(-1, (3 * index + i) * width, (3 * index + i + 1) * width);
+  };
+  return {chunk(0), chunk(1), chunk(2)};
+}
+
+ops::ModulatedNorm norm_for(const nn::Linear& reader, const Modulation& m) {
+  return {.shift = m.shift, .scale = m.scale, .eps = kFluxNormEps, .e4m3_scale = reader.codes()};
+}
+
+ops::NormedStream normed(const Tensor& x, const ops::ModulatedNorm& norm) {
+  return {.x = x, .normalized = ops::layer_norm_modulate(x, norm)};
+}
+
+Tensor attend(const ops::AttentionOperands& qkv, const ops::Output& out) {
+  const auto head_dim = static_cast<float>(qkv.q.dim(-1));
+  return ops::attention(qkv, {.scale = 1.0F / std::sqrt(head_dim), .out = out});
+}
+
+}  // namespace dither::models

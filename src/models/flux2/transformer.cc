@@ -1,0 +1,196 @@
+#include "models/flux2/transformer.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <string_view>
+
+#include "base/error.h"
+#include "models/flux2/rope.h"
+
+namespace dither::models {
+namespace {
+
+void require(bool condition, std::string_view what) {
+  if (!condition) {
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("FLUX.2 transformer: {}", what));
+  }
+}
+
+void check_inputs(const Flux2Inputs& inputs) {
+  require(!inputs.timesteps.empty(), "needs a timestep");
+  require(inputs.grid.rows > 0 && inputs.grid.cols > 0, "needs an image token");
+  require(inputs.prompt_embeds.rank() == 3,
+          fmt::format("prompt_embeds {} must be [B, L, D]", to_string(inputs.prompt_embeds)));
+  std::int64_t tokens = 0;
+  for (const TokenGrid& grid : inputs.reference_grids) tokens += grid.tokens();
+  const std::int64_t given = inputs.reference.defined() ? inputs.reference.dim(1) : 0;
+  require(tokens == given, fmt::format("{} reference tokens, their grids have {}", given, tokens));
+}
+
+DoubleStreamBlock make_double_block(const nn::WeightScope& scope, const Flux2Config& config) {
+  return {config.num_attention_heads,
+          {scope,
+           {.to_q = "to_q",
+            .to_k = "to_k",
+            .to_v = "to_v",
+            .norm_q = "norm_q",
+            .norm_k = "norm_k",
+            .to_out = "to_out.0",
+            .feed_forward_in = "ff.linear_in",
+            .feed_forward_out = "ff.linear_out"},
+           FeedForward::kSwiGlu},
+          {scope,
+           {.to_q = "add_q_proj",
+            .to_k = "add_k_proj",
+            .to_v = "add_v_proj",
+            .norm_q = "norm_added_q",
+            .norm_k = "norm_added_k",
+            .to_out = "to_add_out",
+            .feed_forward_in = "ff_context.linear_in",
+            .feed_forward_out = "ff_context.linear_out"},
+           FeedForward::kSwiGlu}};
+}
+
+}  // namespace
+
+Flux2SingleBlock::Flux2SingleBlock(const nn::WeightScope& scope, const Flux2Config& config)
+    : heads_(config.num_attention_heads),
+      mlp_width_(config.mlp_width()),
+      to_qkv_mlp_proj_(scope / "attn.to_qkv_mlp_proj"),
+      norm_q_((scope / "attn.norm_q").upload("weight")),
+      norm_k_((scope / "attn.norm_k").upload("weight")),
+      to_out_(scope / "attn.to_out") {}
+
+ops::NormedStream Flux2SingleBlock::operator()(const ops::NormedStream& z, const Modulation& m,
+                                               const ops::ModulatedNorm& next,
+                                               const ops::Rope& rope,
+                                               ops::AttentionPrecision precision,
+                                               std::int64_t first, std::int64_t end) const {
+  const auto rows = [&](const Tensor& t) { return t.slice(1, first, end); };
+  const std::int64_t width = z.x.dim(2);
+  const Tensor projected = to_qkv_mlp_proj_(z.normalized);
+  const std::array<ops::PackedQkv, 1> packed = {
+      ops::PackedQkv{projected.slice(-1, 0, 3 * width), norm_q_, norm_k_}};
+  const auto [q, k, v, v_scale] =
+      ops::norm_rope_heads(packed, rope, heads_, kFluxNormEps, precision);
+  const Tensor attended = attend({rows(q), k, v, v_scale});
+  const Tensor mlp = ops::gated_activation(
+      rows(projected).slice(-1, 3 * width, 3 * width + 2 * mlp_width_), ops::Activation::kSilu);
+  return to_out_(ops::concat({attended, mlp}, -1), {.gate = m.gate, .residual = rows(z.x)}, next);
+}
+
+TimeGuidanceEmbed::TimeGuidanceEmbed(const nn::WeightScope& scope, const Flux2Config& config)
+    : scope_(scope),
+      channels_(config.timestep_guidance_channels),
+      timestep_embedder_(scope / "timestep_embedder") {
+  if (config.guidance_embeds) guidance_embedder_.emplace(scope / "guidance_embedder");
+}
+
+Tensor TimeGuidanceEmbed::operator()(std::span<const float> timesteps,
+                                     std::optional<float> guidance_scale) const {
+  const auto sinusoid = [&](std::span<const float> values) {
+    return scope_.backend().upload(sinusoidal_embedding(values, channels_), scope_.dtype());
+  };
+  std::vector<float> values;
+  for (const float timestep : timesteps) {
+    values.push_back(embedded_timestep(timestep, scope_.dtype()));
+  }
+  Tensor embedding = timestep_embedder_(sinusoid(values));
+  if (!guidance_embedder_) return embedding;
+  require(guidance_scale.has_value(),
+          "guidance_scale is missing: this model is guidance-distilled");
+  const std::array<float, 1> guidance = {embedded_guidance(*guidance_scale, scope_.dtype())};
+  return ops::add(embedding, (*guidance_embedder_)(sinusoid(guidance)).reshape({embedding.dim(1)}));
+}
+
+Flux2Transformer::Flux2Transformer(const nn::WeightScope& scope, const Flux2Config& config)
+    : config_(config),
+      backend_(&scope.backend()),
+      x_embedder_(scope / "x_embedder"),
+      context_embedder_(scope / "context_embedder"),
+      time_guidance_embed_(scope / "time_guidance_embed", config),
+      double_stream_modulation_img_(scope / "double_stream_modulation_img.linear"),
+      double_stream_modulation_txt_(scope / "double_stream_modulation_txt.linear"),
+      single_stream_modulation_(scope / "single_stream_modulation.linear"),
+      blocks_(scope, kFlux2Blocks, config.num_layers + config.num_single_layers),
+      norm_out_(scope / "norm_out.linear"),
+      proj_out_(scope / "proj_out") {
+  for (int i = 0; i < config.num_layers; ++i) {
+    blocks_.add([&] {
+      double_blocks_.push_back(make_double_block(scope / "transformer_blocks" / i, config));
+    });
+  }
+  for (int i = 0; i < config.num_single_layers; ++i) {
+    blocks_.add(
+        [&] { single_blocks_.emplace_back(scope / "single_transformer_blocks" / i, config); });
+  }
+}
+
+FluxConditioning Flux2Transformer::prepare(const Flux2Inputs& inputs) const {
+  check_inputs(inputs);
+  const Tensor silu_temb =
+      ops::activate(time_guidance_embed_(inputs.timesteps, inputs.guidance_scale),
+                    ops::Activation::kSilu);  // [N, D]
+  const Tensor vectors = ops::concat(
+      {double_stream_modulation_img_(silu_temb), double_stream_modulation_txt_(silu_temb),
+       single_stream_modulation_(silu_temb), norm_out_(silu_temb)},
+      -1);
+  const Tensor of_one = vectors.unflatten(0, vectors.dim(0), 1);  // [N, 1, M]
+  const std::vector<Tensor> samples(static_cast<std::size_t>(inputs.prompt_embeds.dim(0)), of_one);
+  return {.context = context_embedder_(inputs.prompt_embeds),
+          .rope = flux2_rope(config_, inputs.prompt_embeds.dim(1), inputs.grid,
+                             inputs.reference_grids, *backend_),
+          .modulations = samples.size() == 1 ? of_one : ops::concat(samples, 1),
+          .reference = inputs.reference};
+}
+
+Tensor Flux2Transformer::velocity(const Tensor& latents, const FluxConditioning& conditioning,
+                                  const Tensor& modulations,
+                                  ops::AttentionPrecision precision) const {
+  const std::int64_t width = config_.width();
+  ModulationColumns columns(modulations);
+  const Tensor image_modulation = columns.next(6 * width);
+  const DoubleModulations doubled{.image = image_modulation, .text = columns.next(6 * width)};
+  const Modulation single = modulation_at(columns.next(3 * width), 0, width);
+  Modulation out;
+  out.scale = columns.next(width);  // unlike in the blocks, before the shift
+  out.shift = columns.next(width);
+
+  const std::size_t doubles = double_blocks_.size();
+  const std::size_t singles = single_blocks_.size();
+  const auto single_norm = [&](std::size_t i) {
+    return i < singles ? single_blocks_[i].norm(single) : norm_for(proj_out_, out);
+  };
+  const auto double_norms = [&](std::size_t i) {
+    return i < doubles ? double_blocks_[i].norms(doubled)
+                       : StreamNorms{.image = single_norm(0), .text = single_norm(0)};
+  };
+
+  const Tensor tokens = conditioning.reference.defined()
+                            ? ops::concat({latents, conditioning.reference}, 1)
+                            : latents;
+  const StreamNorms first_norms = double_norms(0);
+  Streams x{.image = normed(x_embedder_(tokens), first_norms.image),
+            .text = normed(conditioning.context, first_norms.text)};
+  nn::LayerSequence::Pass pass(blocks_);
+  for (std::size_t i = 0; i < doubles; ++i) {
+    x = pass.run(fmt::format("transformer_blocks.{}", i), [&] {
+      return double_blocks_[i](x, doubled, double_norms(i + 1), conditioning.rope, precision);
+    });
+  }
+  const std::int64_t text_tokens = x.text.x.dim(1);
+  ops::NormedStream z{.x = ops::concat({x.text.x, x.image.x}, 1),
+                      .normalized = ops::concat({x.text.normalized, x.image.normalized}, 1)};
+  for (std::size_t i = 0; i < singles; ++i) {
+    const bool last = i + 1 == singles;  // of which only the picture is read
+    z = pass.run(fmt::format("single_transformer_blocks.{}", i), [&] {
+      return single_blocks_[i](z, single, single_norm(i + 1), conditioning.rope, precision,
+                               last ? text_tokens : 0,
+                               last ? text_tokens + latents.dim(1) : z.x.dim(1));
+    });
+  }
+  return proj_out_(z.normalized);
+}
+
+}  // namespace dither::models

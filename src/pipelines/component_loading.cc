@@ -1,0 +1,137 @@
+#include "pipelines/component_loading.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "base/error.h"
+#include "pipelines/fingerprint.h"
+#include "tokenizers/load_tokenizer.h"
+
+namespace dither {
+
+template <typename Check>
+void TableChecks::collect(const Check& check) {
+  try {
+    check();
+  } catch (const Error& error) {
+    failures_.emplace_back(error.what());
+  }
+}
+
+void TableChecks::check(const nn::TensorTable& table, const quant::WeightSource& source) {
+  collect([&] { table.check(source); });
+  collect([&] { source.check_linears(table.linears()); });
+}
+
+void TableChecks::finish() const {
+  if (failures_.empty()) return;
+  throw Error(ErrorCode::kDataLoss, fmt::format("{}", fmt::join(failures_, "; ")));
+}
+
+void refuse_foreign(const TensorSource& transformer, const ForeignTransformer& foreign) {
+  if (transformer.find(foreign.marker) == nullptr) return;
+  const TensorInfo* embedder = transformer.find("x_embedder.weight");
+  throw Error(
+      ErrorCode::kDataLoss,
+      fmt::format(
+          "{}: a transformer of {}, this is a model of {}: it has {}, and x_embedder.weight "
+          "is {}, expected {}",
+          transformer.description(), foreign.family, foreign.own_family, foreign.marker,
+          embedder != nullptr ? to_string(embedder->shape) : "missing",
+          to_string(foreign.x_embedder)));
+}
+
+DType native_dtype(const TensorSource& transformer) {
+  const TensorInfo* info = transformer.find("x_embedder.weight");
+  return info != nullptr && info->dtype == DType::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
+DType choose_dtype(std::optional<DType> wanted, const TensorSource& transformer) {
+  const DType dtype = wanted.value_or(native_dtype(transformer));
+  if (dtype != DType::kF32 && dtype != DType::kBF16) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("dtype {}: this model runs in F32 or BF16", dtype_name(dtype)));
+  }
+  return dtype;
+}
+
+std::unique_ptr<const Tokenizer> load_checked_tokenizer(const ModelFolder& folder,
+                                                        LoadFormat format,
+                                                        const TokenizerUse& use) {
+  const auto& [name, encoder, vocab_size, stand_in] = use;
+  if (format == LoadFormat::kDummy && !folder.find_component_folder(name)) {
+    return std::make_unique<const Tokenizer>(stand_in(vocab_size));
+  }
+  const auto path = folder.component_folder(name);
+  auto tokenizer = load_tokenizer(path);
+  if (tokenizer->vocab_size() > vocab_size) {
+    throw Error(ErrorCode::kDataLoss,
+                fmt::format("{}: ids up to {}, but {} has {} rows", path.string(),
+                            tokenizer->vocab_size() - 1, encoder, vocab_size));
+  }
+  return tokenizer;
+}
+
+std::string model_fingerprint(const ModelFolder& folder, std::span<const ComponentSource> sources,
+                              std::span<const char* const> tokenizers) {
+  Fingerprint print;
+  print.add_file(folder.component_folder("scheduler") / "scheduler_config.json");
+  for (const auto& [name, source] : sources) {
+    print.add_file(folder.component_folder(name) / "config.json");
+  }
+  for (const char* name : tokenizers) {
+    if (const auto found = folder.find_component_folder(name)) print.add_folder(*found);
+  }
+  for (const auto& [name, source] : sources) {
+    const auto stored = source->stored_sources();
+    for (const TensorSource* tensors : stored) print.add_tensors(*tensors);
+    if (stored.empty()) print.add(source->declared_by());
+  }
+  return print.hex();
+}
+
+quant::WeightPolicy weight_policy(const WeightOptions& options, std::string_view component,
+                                  std::string_view large_text_encoder) {
+  quant::WeightPolicy policy = options.policy;
+  if (options.fp8_text_encoder && component == large_text_encoder) {
+    policy.keep_fp8 = true;  // of any kind
+    policy.plain_as_fp8 = true;
+  }
+  return policy;
+}
+
+ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDefaults& defaults,
+                                      DType dtype) {
+  constexpr std::int64_t kDefaultExtent = 1024;
+  constexpr std::int64_t kLibraries = std::int64_t{256} << 20U;  // their scratch memory
+  constexpr std::int64_t kTwice = 2;       // as a step runs, and as it is recorded
+  constexpr std::int64_t kLiveImages = 6;  // of a residual block and its convolution
+  const std::int64_t element = dtype_bits(dtype) / 8;
+  const std::int64_t pixels = defaults.width.value_or(kDefaultExtent) *
+                              std::int64_t{defaults.height.value_or(kDefaultExtent)};
+  const std::int64_t tokens = pixels / (sizes.patch * sizes.patch) +
+                              defaults.max_sequence_length.value_or(sizes.default_text_tokens);
+  const auto bytes = [&](std::int64_t more) { return static_cast<std::size_t>(kLibraries + more); };
+  return {.text_encoding = bytes(sizes.text_bytes),
+          .denoising = bytes(kTwice * sizes.row_widths * tokens * sizes.width * element),
+          .decoding = bytes(kLiveImages * pixels * sizes.vae_channels * element)};
+}
+
+nn::WeightScope ComponentRoots::root(std::string component, const quant::WeightSource& source,
+                                     quant::WeightPolicy policy) {
+  const nn::StreamedLayers& streamed = plan_.of(component).streamed;
+  Entry& entry = entries_.emplace_back(Entry{std::move(component), &source, {}});
+  return {source, backend_, dtype_, &entry.precision, policy, streamed};
+}
+
+std::vector<ComponentAttestation> ComponentRoots::attest(bool strict) const {
+  std::vector<ComponentAttestation> attestation;
+  for (const Entry& entry : entries_) {
+    attestation.push_back(dither::attest(entry.component, std::string(entry.source->declared_by()),
+                                         entry.precision, *entry.source));
+    if (strict) require_declared_precision(attestation.back());
+  }
+  return attestation;
+}
+
+}  // namespace dither

@@ -1,0 +1,132 @@
+#include "pipelines/flux2/flux2_pipeline.h"
+
+#include "models/flux/latents.h"
+#include "pipelines/decoded_image.h"
+#include "pipelines/flux2/flux2_reference.h"
+#include "pipelines/initial_noise.h"
+
+namespace dither {
+namespace {
+
+Flux2GuidanceKind guidance_of(const Flux2Configs& configs) {
+  if (configs.transformer.guidance_embeds) return Flux2GuidanceKind::kEmbedded;
+  return configs.is_distilled ? Flux2GuidanceKind::kNone : Flux2GuidanceKind::kClassifierFree;
+}
+
+Flux2Limits limits_of(const ModelFolder& folder, const Flux2Configs& configs) {
+  return {.model_name = model_name(folder.path()),
+          .size_multiple = static_cast<int>(2 * configs.vae.kl.vae_scale_factor()),
+          .max_num_inference_steps = static_cast<int>(configs.scheduler.num_train_timesteps),
+          .guidance = guidance_of(configs),
+          .defaults = folder.defaults()};
+}
+
+}  // namespace
+
+Flux2Pipeline::Flux2Pipeline(const ModelFolder& folder, ops::Backend& backend,
+                             std::optional<DType> dtype, const WeightOptions& weights)
+    : FlowPipeline(
+          [this](const Tensor& latents, const models::FluxConditioning& conditioning,
+                 const Tensor& modulations, ops::AttentionPrecision precision) {
+            return components_.transformer.velocity(latents, conditioning, modulations, precision);
+          },
+          backend),
+      components_(load_flux2_components(folder, backend, dtype, weights)),
+      limits_(limits_of(folder, components_.configs)) {
+  set_attention(weights.attention);
+}
+
+CheckedRequest Flux2Pipeline::check(const GenerateRequest& request) const {
+  return check_request(request, limits_);
+}
+
+models::TokenGrid Flux2Pipeline::grid(const ResolvedRequest& request) const {
+  return {.rows = request.height / limits_.size_multiple,
+          .cols = request.width / limits_.size_multiple};
+}
+
+FlowPipeline::Embeddings Flux2Pipeline::encode_prompt(std::string_view option,
+                                                      const std::string& text,
+                                                      int max_sequence_length,
+                                                      std::vector<std::string>& warnings) const {
+  const Flux2Variant& variant = *components_.configs.variant;
+  const ChatText chat = variant.chat(text);
+  const TokenIds tokens = components_.tokenizer->encode_chat(
+      chat.text, static_cast<std::size_t>(max_sequence_length), variant.padding_side);
+  warn_if_truncated(option, variant.encoder_name, tokens, chat.cut_off(tokens.kept_bytes),
+                    warnings);
+  const models::TokenRange real{.first = static_cast<std::int64_t>(tokens.first),
+                                .count = static_cast<std::int64_t>(tokens.count)};
+  return {{"prompt_embeds", components_.text_encoder(id_tensor(tokens), real)}};
+}
+
+FlowPipeline::Prompts Flux2Pipeline::encode(const ResolvedRequest& request,
+                                            std::vector<std::string>& warnings) const {
+  const auto encode = [&](std::string_view option, const std::string& text) {
+    return encode_prompt(option, text, request.max_sequence_length, warnings);
+  };
+  Prompts prompts{.positive = encode("prompt", request.prompt), .negative = {}};
+  if (request.true_cfg_scale != 1) {
+    prompts.negative = encode("negative prompt", request.negative_prompt);
+  }
+  return prompts;
+}
+
+schedulers::FlowMatchSchedule Flux2Pipeline::schedule(const ResolvedRequest& request) const {
+  const std::int64_t steps = request.num_inference_steps;
+  return schedulers::flow_match_schedule_for_mu(
+      components_.configs.scheduler, steps, schedulers::flux2_mu(grid(request).tokens(), steps));
+}
+
+/// Source: diffusers' Flux2Pipeline (_encode_vae_image, prepare_image_latents).
+FlowPipeline::References Flux2Pipeline::encode_references(
+    const std::vector<ReferenceImage>& references) const {
+  References encoded;
+  std::vector<Tensor> tokens;
+  for (const ReferenceImage& reference : references) {
+    const Image image = prepare_reference(reference.image, limits_.size_multiple);
+    const Tensor pixels = backend().upload(to_pixels(image), components_.dtype);
+    tokens.push_back(
+        components_.latent_norm.normalize(models::pack_latents(components_.vae_encoder(pixels))));
+    encoded.grids.push_back({.rows = image.height / limits_.size_multiple,
+                             .cols = image.width / limits_.size_multiple});
+  }
+  if (!tokens.empty()) encoded.tokens = ops::concat(tokens, 1);
+  return encoded;
+}
+
+FlowGuidance Flux2Pipeline::prepare(const ResolvedRequest& request, const Prompts& prompts,
+                                    const References& references,
+                                    const schedulers::FlowMatchSchedule& schedule) const {
+  const auto prepare = [&](const Embeddings& prompt) {
+    return components_.transformer.prepare(
+        {.prompt_embeds = prompt.front().second,
+         .timesteps = schedule.timesteps,
+         .guidance_scale = static_cast<float>(request.guidance_scale),
+         .grid = grid(request),
+         .reference_grids = references.grids,
+         .reference = references.tokens});
+  };
+  FlowGuidance guidance{.positive = prepare(prompts.positive),
+                        .negative = {},
+                        .cfg_scale = static_cast<float>(request.true_cfg_scale)};
+  if (prompts.negative) guidance.negative = prepare(*prompts.negative);
+  return guidance;
+}
+
+/// Noise as diffusers draws it, [1, 4 C, rows, cols]: of whole tokens, unlike FLUX.1's.
+Tensor Flux2Pipeline::draw_noise(models::TokenGrid grid, std::uint64_t seed,
+                                 NoiseSource noise) const {
+  const std::int64_t channels = components_.configs.transformer.in_channels;
+  const Tensor drawn =
+      initial_noise({1, channels, grid.rows, grid.cols}, seed, noise, components_.dtype);
+  const Tensor tokens = backend().upload(drawn, components_.dtype).permute({0, 2, 3, 1});
+  return ops::contiguous(tokens).reshape({1, grid.tokens(), channels});
+}
+
+Image Flux2Pipeline::decode(const Tensor& latents, models::TokenGrid grid) const {
+  const Tensor z = models::unpack_latents(components_.latent_norm.denormalize(latents), grid);
+  return to_image(backend().download(ops::to_pixels(components_.vae(z))));
+}
+
+}  // namespace dither

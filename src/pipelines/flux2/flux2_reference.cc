@@ -1,0 +1,66 @@
+#include "pipelines/flux2/flux2_reference.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "base/error.h"
+#include "io/untrusted_name.h"
+#include "media/resize.h"
+
+namespace dither {
+namespace {
+
+constexpr std::size_t kMaxReferences = 16;
+constexpr int kMinSide = 64;
+constexpr int kMaxAspectRatio = 8;
+constexpr std::int64_t kMaxArea = std::int64_t{1024} * 1024;
+
+/// Within kMaxArea, the ratio kept but for rounding down.
+ImageSize bounded_size(const Image& image) {
+  const std::int64_t area = std::int64_t{image.width} * image.height;
+  if (area <= kMaxArea) return {image.width, image.height};
+  const double scale = std::sqrt(static_cast<double>(kMaxArea) / static_cast<double>(area));
+  return {static_cast<int>(image.width * scale), static_cast<int>(image.height * scale)};
+}
+
+}  // namespace
+
+void check_references(const std::vector<ReferenceImage>& references) {
+  if (references.size() > kMaxReferences) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("image-path: {} reference pictures, at most {} are taken",
+                            references.size(), kMaxReferences));
+  }
+  for (const auto& [path, image] : references) {
+    const auto [shorter, longer] = std::minmax(image.width, image.height);
+    if (shorter >= kMinSide && longer <= std::int64_t{kMaxAspectRatio} * shorter) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("image-path {}: {}x{}; a reference picture has at least {} pixels a "
+                            "side and is at most {} times as long as wide",
+                            quote(path), image.width, image.height, kMinSide, kMaxAspectRatio));
+  }
+}
+
+ImageSize prepared_reference_size(const Image& image, int multiple) {
+  const ImageSize size = bounded_size(image);
+  return {size.width / multiple * multiple, size.height / multiple * multiple};
+}
+
+Image prepare_reference(const Image& image, int multiple) {
+  const ImageSize bounded = bounded_size(image);
+  const ImageSize size = prepared_reference_size(image, multiple);
+  return center_crop(resize_lanczos(image, bounded.width, bounded.height), size.width, size.height);
+}
+
+Tensor to_pixels(const Image& image) {
+  const Tensor pixels = Tensor::host({1, image.height, image.width, image.channels}, DType::kF32);
+  std::ranges::transform(image.pixels, pixels.data<float>(), [](std::uint8_t value) {
+    return 2.0F * (static_cast<float>(value) / 255.0F) - 1.0F;
+  });
+  return pixels;
+}
+
+}  // namespace dither

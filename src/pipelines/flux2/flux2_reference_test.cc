@@ -1,0 +1,57 @@
+#include "pipelines/flux2/flux2_reference.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/test_util.h"
+
+namespace dither {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct SizeCase {
+  int width, height;
+  ImageSize prepared;
+};
+
+// By hand: 2000 x 1000 is scaled by sqrt(1024^2 / 2e6) = 0.724077 to 1448 x 724.
+TEST(Flux2Reference, IsShrunkAndCut) {
+  const SizeCase table[] = {{64, 64, {64, 64}},
+                            {85, 70, {80, 64}},
+                            {1024, 1024, {1024, 1024}},
+                            {2000, 1000, {1440, 720}}};
+  for (const SizeCase& row : table) {
+    const Image image = solid_image(row.width, row.height, 90);
+    EXPECT_EQ(prepared_reference_size(image, 16), row.prepared);
+    EXPECT_EQ(prepare_reference(image, 16),
+              solid_image(row.prepared.width, row.prepared.height, 90));
+  }
+}
+
+TEST(Flux2Reference, HasBounds) {
+  const auto refusal = [](int width, int height) {
+    return error_of(
+        [&] { check_references({{.path = "cat.png", .image = solid_image(width, height, 0)}}); });
+  };
+  for (const auto& [width, height] : {std::pair{63, 100}, {100, 63}, {64, 513}, {513, 64}}) {
+    EXPECT_EQ(refusal(width, height).code(), ErrorCode::kInvalidArgument);
+    EXPECT_THAT(refusal(width, height).what(), HasSubstr("image-path 'cat.png'"));
+  }
+  check_references({{.path = "cat.png", .image = solid_image(512, 64, 0)}});
+  const std::vector<ReferenceImage> many(17, {.path = "", .image = solid_image(64, 64, 0)});
+  EXPECT_THAT(error_of([&] { check_references(many); }).what(), HasSubstr("at most 16"));
+}
+
+TEST(Flux2Reference, PixelsReachFromMinusOneToOne) {
+  Image image = solid_image(1, 1, 0);
+  image.pixels = {0, 51, 255};
+  const Tensor pixels = to_pixels(image);
+  EXPECT_EQ(pixels.shape(), Shape({1, 1, 1, 3}));
+  EXPECT_EQ(pixels.data<float>()[0], -1.0F);
+  EXPECT_FLOAT_EQ(pixels.data<float>()[1], -0.6F);
+  EXPECT_EQ(pixels.data<float>()[2], 1.0F);
+}
+
+}  // namespace
+}  // namespace dither
