@@ -29,7 +29,8 @@ struct BackendTraits {
   bool strided_results = false;
   /// norm_rope_heads() may write q and k over the projections that it reads.
   bool rotates_in_place = false;
-  /// linear(), layer_norm_modulate() and attention() write E4M3 codes, linear() reads them.
+  /// linear(), layer_norm_modulate(), attention() and gated_activation() write E4M3 codes, linear()
+  /// reads them.
   bool e4m3_activations = false;
   /// linear() takes LinearEpilogue::norm.
   bool norms_linear_results = false;
@@ -177,7 +178,8 @@ class Backend : public Device {
   virtual void to_pixels(const Tensor& x, const Tensor& y) = 0;
   virtual void embedding(const Tensor& table, const Tensor& ids, const Tensor& y) = 0;
   virtual void activate(const Tensor& x, Activation activation, const Tensor& y) = 0;
-  virtual void gated_activation(const Tensor& x, Activation activation, const Tensor& y) = 0;
+  virtual void gated_activation(const Tensor& x, Activation activation,
+                                std::optional<float> e4m3_scale, const Tensor& y) = 0;
   virtual void add(const Tensor& a, const Tensor& b, const Tensor& y) = 0;
   virtual void add_scaled(const Tensor& x, const Tensor& v, float factor, const Tensor& y) = 0;
   virtual void affine(const Tensor& x, float factor, float offset, const Tensor& y) = 0;

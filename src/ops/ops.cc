@@ -373,12 +373,15 @@ Tensor activate(const Tensor& x, Activation activation) {
   return y;
 }
 
-Tensor gated_activation(const Tensor& x, Activation activation) {
+Tensor gated_activation(const Tensor& x, Activation activation, const Output& out) {
   const Check check("gated_activation");
   check.activation("x", x);
   check.that(x.dim(-1) % 2 == 0, "the last dimension must be even");
-  Tensor y = like(x, with_last(x.shape(), x.dim(-1) / 2));
-  backend_of(x).gated_activation(rows_of(x), activation, y);
+  Backend& backend = backend_of(x);
+  Tensor y = destination(check, out, with_last(x.shape(), x.dim(-1) / 2), x.dtype(), backend);
+  write_to(y, backend, [&](const Tensor& result) {
+    backend.gated_activation(rows_of(x), activation, out.e4m3_scale, result);
+  });
   return y;
 }
 

@@ -86,8 +86,8 @@ Tensor embedding(const Tensor& table, const Tensor& ids);
 Tensor activate(const Tensor& x, Activation activation);
 
 /// activation(a) * b with x = [a | b] along the last dimension (GLU family, Shazeer 2020).
-/// x [..., 2F] -> [..., F].
-Tensor gated_activation(const Tensor& x, Activation activation);
+/// x [..., 2F] -> [..., F], or its E4M3 codes.
+Tensor gated_activation(const Tensor& x, Activation activation, const Output& out = {});
 
 /// a + b; b's shape is a's or a suffix of it ([L, D] onto [B, L, D]).
 Tensor add(const Tensor& a, const Tensor& b);

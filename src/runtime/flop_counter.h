@@ -98,8 +98,9 @@ class FlopCounter final : public ops::Backend {
   void activate(const Tensor& x, ops::Activation activation, const Tensor& y) override {
     inner_->activate(x, activation, y);
   }
-  void gated_activation(const Tensor& x, ops::Activation activation, const Tensor& y) override {
-    inner_->gated_activation(x, activation, y);
+  void gated_activation(const Tensor& x, ops::Activation activation,
+                        std::optional<float> e4m3_scale, const Tensor& y) override {
+    inner_->gated_activation(x, activation, e4m3_scale, y);
   }
   void add(const Tensor& a, const Tensor& b, const Tensor& y) override { inner_->add(a, b, y); }
   void add_scaled(const Tensor& x, const Tensor& v, float factor, const Tensor& y) override {

@@ -302,6 +302,24 @@ TEST_P(CudaOps, ModulatedCodesAreThoseOfTheResult) {
   }
 }
 
+// What the next FP8 layer would have made of the result, written into a part of a tensor.
+TEST_P(CudaOps, GatedCodesAreThoseOfTheResult) {
+  for (const std::int64_t width : {5, 24, 256}) {
+    Inputs in(*cuda_, GetParam());
+    const Tensor x = in.strided({2, 37, 2 * width});
+    const ops::Output out{
+        .tensor =
+            Tensor::empty({2, 37, 3 * width}, DType::kF8E4M3, *cuda_).slice(-1, width, 2 * width),
+        .e4m3_scale = 0.01F};
+    const Tensor codes =
+        cuda_->download(ops::contiguous(ops::gated_activation(x, ops::Activation::kSilu, out)));
+    const std::vector<float> values = to_floats(ops::gated_activation(x, ops::Activation::kSilu));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      ASSERT_EQ(codes.data<std::uint8_t>()[i], to_e4m3_saturated(values[i] * (1 / 0.01F))) << i;
+    }
+  }
+}
+
 // One pass or two, the same bits: results, norms and their codes.
 TEST_P(CudaOps, LinearNormIsLinearThenNorm) {
   for (const auto& [batch, rows, n, k] : kLinears) {

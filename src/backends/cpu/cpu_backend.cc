@@ -62,7 +62,8 @@ class CpuBackend final : public HostBackend {
   void upsample_nearest2x(const Tensor& x, const Tensor& y) override;
   void embedding(const Tensor& table, const Tensor& ids, const Tensor& y) override;
   void activate(const Tensor& x, ops::Activation activation, const Tensor& y) override;
-  void gated_activation(const Tensor& x, ops::Activation activation, const Tensor& y) override;
+  void gated_activation(const Tensor& x, ops::Activation activation,
+                        std::optional<float> e4m3_scale, const Tensor& y) override;
   void add(const Tensor& a, const Tensor& b, const Tensor& y) override;
   void add_scaled(const Tensor& x, const Tensor& v, float factor, const Tensor& y) override;
   void affine(const Tensor& x, float factor, float offset, const Tensor& y) override;
@@ -297,7 +298,8 @@ void CpuBackend::activate(const Tensor& x, ops::Activation activation, const Ten
   activate_into({row_view(x), {}, row_view(y), x.dtype(), activation});
 }
 
-void CpuBackend::gated_activation(const Tensor& x, ops::Activation activation, const Tensor& y) {
+void CpuBackend::gated_activation(const Tensor& x, ops::Activation activation,
+                                  std::optional<float> /*no codes here*/, const Tensor& y) {
   const std::int64_t width = y.dim(-1);
   activate_into({row_view(x.slice(-1, 0, width)), row_view(x.slice(-1, width, 2 * width)),
                  row_view(y), x.dtype(), activation});

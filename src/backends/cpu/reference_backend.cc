@@ -379,7 +379,9 @@ void CpuReferenceBackend::activate(const Tensor& x, ops::Activation kind, const 
   fill(y, [&](std::int64_t i) { return activation(kind, input[at(i)]); });
 }
 
-void CpuReferenceBackend::gated_activation(const Tensor& x, ops::Activation kind, const Tensor& y) {
+void CpuReferenceBackend::gated_activation(const Tensor& x, ops::Activation kind,
+                                           std::optional<float> /*no codes here*/,
+                                           const Tensor& y) {
   const Floats input = to_floats(x);
   const std::int64_t f = y.dim(-1);
   fill(y, [&](std::int64_t i) {

@@ -37,7 +37,8 @@ class CpuReferenceBackend final : public HostBackend {
   void upsample_nearest2x(const Tensor& x, const Tensor& y) override;
   void embedding(const Tensor& table, const Tensor& ids, const Tensor& y) override;
   void activate(const Tensor& x, ops::Activation activation, const Tensor& y) override;
-  void gated_activation(const Tensor& x, ops::Activation activation, const Tensor& y) override;
+  void gated_activation(const Tensor& x, ops::Activation activation,
+                        std::optional<float> e4m3_scale, const Tensor& y) override;
   void add(const Tensor& a, const Tensor& b, const Tensor& y) override;
   void add_scaled(const Tensor& x, const Tensor& v, float factor, const Tensor& y) override;
   void affine(const Tensor& x, float factor, float offset, const Tensor& y) override;

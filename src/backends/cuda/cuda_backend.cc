@@ -144,7 +144,8 @@ class CudaBackend final : public ops::Backend {
   }
   void embedding(const Tensor& table, const Tensor& ids, const Tensor& y) override;
   void activate(const Tensor& x, ops::Activation activation, const Tensor& y) override;
-  void gated_activation(const Tensor& x, ops::Activation activation, const Tensor& y) override;
+  void gated_activation(const Tensor& x, ops::Activation activation,
+                        std::optional<float> e4m3_scale, const Tensor& y) override;
   void add(const Tensor& a, const Tensor& b, const Tensor& y) override;
   void add_scaled(const Tensor& x, const Tensor& v, float factor, const Tensor& y) override;
   void affine(const Tensor& x, float factor, float offset, const Tensor& y) override;
@@ -374,7 +375,8 @@ void CudaBackend::activate(const Tensor& x, ops::Activation activation, const Te
   launch_activate(args, stream());
 }
 
-void CudaBackend::gated_activation(const Tensor& x, ops::Activation activation, const Tensor& y) {
+void CudaBackend::gated_activation(const Tensor& x, ops::Activation activation,
+                                   std::optional<float> e4m3_scale, const Tensor& y) {
   const std::int64_t width = y.dim(-1);
   ActivateArgs args{};
   args.x = row_view(x.slice(-1, 0, width));
@@ -382,6 +384,7 @@ void CudaBackend::gated_activation(const Tensor& x, ops::Activation activation, 
   args.y = row_view(y);
   args.dtype = x.dtype();
   args.activation = activation;
+  if (e4m3_scale) args.e4m3_reciprocal = 1 / *e4m3_scale;
   launch_activate(args, stream());
 }
 

@@ -33,7 +33,8 @@ ops::NormedStream FluxStream::finish(const Tensor& x, const Tensor& attended,
 /// What the second linear layer reads.
 Tensor FluxStream::hidden(const Tensor& normalized) const {
   if (kind_ == FeedForward::kSwiGlu) {
-    return ops::gated_activation(feed_forward_in_(normalized), ops::Activation::kSilu);
+    return ops::gated_activation(feed_forward_in_(normalized), ops::Activation::kSilu,
+                                 {.e4m3_scale = feed_forward_out_.codes()});
   }
   return feed_forward_in_(normalized, {.activation = ops::Activation::kGeluTanh,
                                        .out = {.e4m3_scale = feed_forward_out_.codes()}});

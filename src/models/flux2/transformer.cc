@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <optional>
 #include <string_view>
 
 #include "base/error.h"
@@ -74,10 +75,16 @@ ops::NormedStream Flux2SingleBlock::operator()(const ops::NormedStream& z, const
       ops::PackedQkv{projected.slice(-1, 0, 3 * width), norm_q_, norm_k_}};
   const auto [q, k, v, v_scale] =
       ops::norm_rope_heads(packed, rope, heads_, kFluxNormEps, precision);
-  const Tensor attended = attend({rows(q), k, v, v_scale});
-  const Tensor mlp = ops::gated_activation(
-      rows(projected).slice(-1, 3 * width, 3 * width + 2 * mlp_width_), ops::Activation::kSilu);
-  return to_out_(ops::concat({attended, mlp}, -1), {.gate = m.gate, .residual = rows(z.x)}, next);
+
+  // [attended, mlp], each written in its place.
+  const std::optional<float> codes = to_out_.codes();
+  const Shape shape = {z.x.dim(0), end - first, width + mlp_width_};
+  const Tensor joint = ops::empty_like(z.x, shape, codes ? DType::kF8E4M3 : z.x.dtype());
+  attend({rows(q), k, v, v_scale}, {.tensor = joint.slice(-1, 0, width), .e4m3_scale = codes});
+  ops::gated_activation(
+      rows(projected).slice(-1, 3 * width, 3 * width + 2 * mlp_width_), ops::Activation::kSilu,
+      {.tensor = joint.slice(-1, width, width + mlp_width_), .e4m3_scale = codes});
+  return to_out_(joint, {.gate = m.gate, .residual = rows(z.x)}, next);
 }
 
 TimeGuidanceEmbed::TimeGuidanceEmbed(const nn::WeightScope& scope, const Flux2Config& config)

@@ -3,6 +3,7 @@
 #include "backends/cuda/cuda_check.h"
 #include "backends/cuda/kernels/common.cuh"
 #include "backends/cuda/kernels/elementwise.h"
+#include "backends/cuda/kernels/float8.cuh"
 
 namespace dither::cuda {
 namespace {
@@ -16,7 +17,6 @@ __global__ void __launch_bounds__(kThreads) activate(ActivateArgs args) {
   const T* const b = args.b.data == nullptr
                          ? nullptr
                          : reinterpret_cast<const T*>(args.b.data) + row * args.b.row_stride;
-  T* const y = reinterpret_cast<T*>(args.y.data) + row * args.y.row_stride;
   for (std::int64_t col = threadIdx.x * V; col < args.x.cols; col += kThreads * V) {
     float v[V];
     load(x + col, v);
@@ -28,7 +28,14 @@ __global__ void __launch_bounds__(kThreads) activate(ActivateArgs args) {
 #pragma unroll
       for (int j = 0; j < V; ++j) v[j] *= w[j];
     }
-    store(v, y + col);
+    const std::int64_t to = row * args.y.row_stride + col;
+    if (args.e4m3_reciprocal == 0) {
+      store(v, reinterpret_cast<T*>(args.y.data) + to);
+      continue;
+    }
+#pragma unroll
+    for (int j = 0; j < V; ++j) v[j] = rounded<T>(v[j]);
+    store_codes(v, args.e4m3_reciprocal, reinterpret_cast<std::uint8_t*>(args.y.data) + to);
   }
 }
 
@@ -57,6 +64,14 @@ bool fits(const RowView& view, std::int64_t bytes) {
   return view.data == nullptr || vectors_fit(view.data, view.row_stride, view.cols, bytes);
 }
 
+/// Codes are written 16 bytes of activations, so 8 or 4 bytes of codes, at a time.
+bool result_fits(const ActivateArgs& args, std::int64_t bytes) {
+  if (args.e4m3_reciprocal == 0) return fits(args.y, bytes);
+  const std::int64_t lanes = 16 / bytes;
+  return reinterpret_cast<std::uintptr_t>(args.y.data) % static_cast<std::uintptr_t>(lanes) == 0 &&
+         args.y.row_stride % lanes == 0;
+}
+
 }  // namespace
 
 void launch_activate(const ActivateArgs& args, cudaStream_t stream) {
@@ -64,7 +79,7 @@ void launch_activate(const ActivateArgs& args, cudaStream_t stream) {
   const auto rows = static_cast<unsigned>(args.x.rows);
   with_element(args.dtype, [&](auto element) {
     using T = decltype(element);
-    if (fits(args.x, sizeof(T)) && fits(args.b, sizeof(T)) && fits(args.y, sizeof(T))) {
+    if (fits(args.x, sizeof(T)) && fits(args.b, sizeof(T)) && result_fits(args, sizeof(T))) {
       activate<T, kLanes<T>><<<rows, kThreads, 0, stream>>>(args);
     } else {
       activate<T, 1><<<rows, kThreads, 0, stream>>>(args);

@@ -14,9 +14,11 @@ namespace dither::cuda {
 struct ActivateArgs {
   RowView x;
   RowView b;
-  RowView y;
+  RowView y;  ///< of dtype, or E4M3 codes
   DType dtype = DType::kF32;
   ops::Activation activation = ops::Activation::kNone;
+  /// Not 0: y = e4m3_saturated(result rounded to dtype * e4m3_reciprocal).
+  float e4m3_reciprocal = 0;
 };
 void launch_activate(const ActivateArgs& args, cudaStream_t stream);
 
