@@ -104,16 +104,19 @@ ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDe
                                       DType dtype) {
   constexpr std::int64_t kDefaultExtent = 1024;
   constexpr std::int64_t kLibraries = std::int64_t{256} << 20U;  // their scratch memory
-  constexpr std::int64_t kTwice = 2;       // as a step runs, and as it is recorded
   constexpr std::int64_t kLiveImages = 6;  // of a residual block and its convolution
   const std::int64_t element = dtype_bits(dtype) / 8;
   const std::int64_t pixels = defaults.width.value_or(kDefaultExtent) *
                               std::int64_t{defaults.height.value_or(kDefaultExtent)};
   const std::int64_t tokens = pixels / (sizes.patch * sizes.patch) +
                               defaults.max_sequence_length.value_or(sizes.default_text_tokens);
-  const auto bytes = [&](std::int64_t more) { return static_cast<std::size_t>(kLibraries + more); };
+  // A step has them twice, as it runs and as it is recorded; the recording keeps its own.
+  const std::int64_t step = sizes.row_widths * tokens * sizes.width * element;
+  const auto bytes = [&](std::int64_t more) {
+    return static_cast<std::size_t>(kLibraries + step + more);
+  };
   return {.text_encoding = bytes(sizes.text_bytes),
-          .denoising = bytes(kTwice * sizes.row_widths * tokens * sizes.width * element),
+          .denoising = bytes(step),
           .decoding = bytes(kLiveImages * pixels * sizes.vae_channels * element)};
 }
 
