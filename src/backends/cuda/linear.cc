@@ -125,6 +125,53 @@ Tensor stacked_bias(std::span<const ops::LinearShard> shards, std::int64_t n, DT
   return bias;
 }
 
+/// What all rows of a layer have, whichever product they are in.
+struct RowVectors {
+  Tensor bias;     ///< [N], or absent
+  Tensor factors;  ///< [N] f32, or absent: LinearPart::row_factors
+};
+
+/// All shards as one product, without its scales.
+LinearPart stacked_part(std::span<const ops::LinearShard> shards, const ops::LinearGroup& group,
+                        DType resident, const RowVectors& rows, ops::Backend& backend) {
+  LinearPart part{.begin = 0,
+                  .weight = Tensor::empty({group.n, group.k}, resident, backend),
+                  .bias = rows.bias,
+                  .row_factors = rows.factors};
+  std::int64_t begin = 0;
+  for (const ops::LinearShard& shard : shards) {
+    const std::int64_t end = begin + shard.weight.dim(0);
+    backend.copy(backend.upload(shard.weight, shard.weight.dtype()),
+                 part.weight.slice(0, begin, end));
+    begin = end;
+  }
+  return part;
+}
+
+/// A product per shard, each with its own of `scales`.
+std::vector<LinearPart> separate_parts(std::span<const ops::LinearShard> shards,
+                                       std::span<const float> scales, DType resident,
+                                       const RowVectors& rows, ops::Backend& backend) {
+  std::vector<LinearPart> parts;
+  std::int64_t begin = 0;
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    const Tensor& host = shards[i].weight;
+    const std::int64_t end = begin + host.dim(0);
+    LinearPart part{.begin = begin,
+                    .weight = Tensor::empty(host.shape(), resident, backend),
+                    .scale = scales[i]};
+    backend.copy(backend.upload(host, host.dtype()), part.weight);
+    if (rows.bias.defined()) {
+      part.bias = Tensor::empty({end - begin}, rows.bias.dtype(), backend);
+      backend.copy(rows.bias.slice(0, begin, end), part.bias);
+    }
+    if (rows.factors.defined()) part.row_factors = rows.factors.slice(0, begin, end);
+    parts.push_back(std::move(part));
+    begin = end;
+  }
+  return parts;
+}
+
 }  // namespace
 
 void visit_weights(ops::PreparedLinear& weights, const std::function<void(Tensor&)>& visit) {
@@ -157,7 +204,6 @@ std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
                         kernel_name(group, resident, dtype)));
   layer->dtype = dtype;
   layer->input_scale = group.input_scale;
-  const Tensor bias = stacked_bias(shards, group.n, dtype, backend_);
 
   // One product for all shards where one scale fits them, or FP8's scale per row. Powers of two per
   // row are no matter of the product.
@@ -165,37 +211,20 @@ std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
   for (const ops::LinearShard& shard : shards) {
     scales.push_back(group.input_scale.value_or(1) * shard.weight_scale.value_or(1));
   }
-  const Tensor host_factors = host_row_factors(shards, group.n);
-  const Tensor factors =
-      host_factors.defined() ? backend_.upload(host_factors, DType::kF32) : Tensor();
-  const bool together = equal(scales) || fp8;
-  const Tensor all = together ? Tensor::empty({group.n, group.k}, resident, backend_) : Tensor();
-  std::int64_t begin = 0;
-  for (std::size_t i = 0; i < shards.size(); ++i) {
-    const Tensor& host = shards[i].weight;
-    const std::int64_t end = begin + host.dim(0);
-    const Tensor rows =
-        together ? all.slice(0, begin, end) : Tensor::empty(host.shape(), resident, backend_);
-    backend_.copy(backend_.upload(host, host.dtype()), rows);
-    if (!together) {
-      LinearPart part{.begin = begin, .weight = rows, .scale = scales[i]};
-      if (bias.defined()) {
-        part.bias = Tensor::empty({end - begin}, dtype, backend_);
-        backend_.copy(bias.slice(0, begin, end), part.bias);
-      }
-      if (factors.defined()) part.row_factors = factors.slice(0, begin, end);
-      layer->parts.push_back(std::move(part));
-    }
-    begin = end;
-  }
-  if (together) {
-    LinearPart part{.begin = 0, .weight = all, .bias = bias, .row_factors = factors};
+  const Tensor factors = host_row_factors(shards, group.n);
+  const RowVectors rows{
+      .bias = stacked_bias(shards, group.n, dtype, backend_),
+      .factors = factors.defined() ? backend_.upload(factors, DType::kF32) : Tensor()};
+  if (equal(scales) || fp8) {
+    LinearPart part = stacked_part(shards, group, resident, rows, backend_);
     if (equal(scales)) {
       part.scale = scales.front();
     } else {
       part.row_scales = backend_.upload(host_floats(group.scales), DType::kF32);
     }
     layer->parts.push_back(std::move(part));
+  } else {
+    layer->parts = separate_parts(shards, scales, resident, rows, backend_);
   }
   if (weight_only) {
     for (const LinearPart& part : layer->parts) {
