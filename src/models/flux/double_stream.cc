@@ -70,4 +70,32 @@ Streams DoubleStreamBlock::operator()(const Streams& x, const DoubleModulations&
           .text = text_.finish(x.text.x, text_rows(attended), text_attention, text_mlp, next.text)};
 }
 
+DoubleStreamBlock make_double_block(const nn::WeightScope& scope, std::int64_t heads,
+                                    const FeedForwardNames& feed_forward) {
+  const auto name = [](std::string_view layer, std::string_view leaf) {
+    return std::string(layer).append(".").append(leaf);
+  };
+  return {heads,
+          {scope,
+           {.to_q = "to_q",
+            .to_k = "to_k",
+            .to_v = "to_v",
+            .norm_q = "norm_q",
+            .norm_k = "norm_k",
+            .to_out = "to_out.0",
+            .feed_forward_in = name("ff", feed_forward.in),
+            .feed_forward_out = name("ff", feed_forward.out)},
+           feed_forward.kind},
+          {scope,
+           {.to_q = "add_q_proj",
+            .to_k = "add_k_proj",
+            .to_v = "add_v_proj",
+            .norm_q = "norm_added_q",
+            .norm_k = "norm_added_k",
+            .to_out = "to_add_out",
+            .feed_forward_in = name("ff_context", feed_forward.in),
+            .feed_forward_out = name("ff_context", feed_forward.out)},
+           feed_forward.kind}};
+}
+
 }  // namespace dither::models

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "models/flux/modulation.h"
 #include "nn/layers.h"
@@ -86,5 +87,15 @@ class DoubleStreamBlock {
   FluxStream image_;
   FluxStream text_;
 };
+
+/// What a family calls the two layers inside of "ff" and "ff_context", and what is between them.
+struct FeedForwardNames {
+  std::string_view in, out;
+  FeedForward kind;
+};
+
+/// The double block at `scope`: but for the feed-forward layers, the families' names are the same.
+DoubleStreamBlock make_double_block(const nn::WeightScope& scope, std::int64_t heads,
+                                    const FeedForwardNames& feed_forward);
 
 }  // namespace dither::models

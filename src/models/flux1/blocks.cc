@@ -13,18 +13,13 @@ Flux1SingleBlock::Flux1SingleBlock(const nn::WeightScope& scope, const Flux1Conf
       norm_k_((scope / "attn.norm_k").upload("weight")),
       proj_out_(scope / "proj_out") {}
 
-ops::ModulatedNorm Flux1SingleBlock::norm(const Tensor& modulation) const {
-  return norm_for(to_qkv_, modulation_at(modulation, 0, modulation.dim(1) / 3));
-}
-
-ops::NormedStream Flux1SingleBlock::operator()(const ops::NormedStream& x, const Tensor& modulation,
+ops::NormedStream Flux1SingleBlock::operator()(const ops::NormedStream& x, const Modulation& m,
                                                const ops::ModulatedNorm& next,
                                                const ops::Rope& rope,
                                                ops::AttentionPrecision precision,
-                                               std::int64_t first) const {
-  const auto rows = [first](const Tensor& t) { return t.slice(1, first, t.dim(1)); };
+                                               std::int64_t first, std::int64_t end) const {
+  const auto rows = [&](const Tensor& t) { return t.slice(1, first, end); };
   const std::int64_t width = x.x.dim(2);
-  const Modulation m = modulation_at(modulation, 0, width);
   // Both layers saw the same input in calibration; a checkpoint may still give them two scales.
   const Tensor mlp_in = proj_mlp_.codes() == to_qkv_.codes()
                             ? x.normalized
@@ -37,7 +32,7 @@ ops::NormedStream Flux1SingleBlock::operator()(const ops::NormedStream& x, const
   // [attended, mlp], each written in its place.
   const std::optional<float> codes = proj_out_.codes();
   const std::int64_t inner = proj_out_.weights().in_features();
-  const Shape shape = {x.x.dim(0), x.x.dim(1) - first, inner};
+  const Shape shape = {x.x.dim(0), end - first, inner};
   const Tensor joint = ops::empty_like(x.x, shape, codes ? DType::kF8E4M3 : x.x.dtype());
   attend({rows(q), k, v, v_scale}, {.tensor = joint.slice(-1, 0, width), .e4m3_scale = codes});
   proj_mlp_(rows(mlp_in), {.activation = ops::Activation::kGeluTanh,

@@ -16,14 +16,15 @@ class Flux1SingleBlock {
  public:
   Flux1SingleBlock(const nn::WeightScope& scope, const Flux1Config& config);
 
-  /// With which norm it reads its stream; `modulation`: one step's [B, 3 D], shift, scale and gate.
-  ops::ModulatedNorm norm(const Tensor& modulation) const;
+  /// With which norm it reads its stream.
+  ops::ModulatedNorm norm(const Modulation& m) const { return norm_for(to_qkv_, m); }
 
-  /// x [B, L, D], text before image, normalised as norm() says. -> the rows of tokens from `first`
-  /// on, [B, L - first, D]: nothing reads the last block's text.
-  ops::NormedStream operator()(const ops::NormedStream& x, const Tensor& modulation,
+  /// x [B, L, D], text before image, normalised as norm() says. -> the rows of tokens [first, end),
+  /// [B, end - first, D].
+  ops::NormedStream operator()(const ops::NormedStream& x, const Modulation& m,
                                const ops::ModulatedNorm& next, const ops::Rope& rope,
-                               ops::AttentionPrecision precision, std::int64_t first = 0) const;
+                               ops::AttentionPrecision precision, std::int64_t first,
+                               std::int64_t end) const;
 
  private:
   std::int64_t heads_;

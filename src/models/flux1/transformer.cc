@@ -5,54 +5,29 @@
 #include <utility>
 
 #include "base/error.h"
+#include "models/flux/blocks.h"
 #include "models/flux1/rope.h"
 
 namespace dither::models {
 namespace {
 
-/// One step's modulations [B, M], by the layers that they are for.
-struct StepModulations {
-  std::vector<DoubleModulations> double_blocks;
-  std::vector<Tensor> single_blocks;
-  Modulation out;  ///< without a gate
+constexpr FeedForwardNames kFeedForward = {
+    .in = "net.0.proj", .out = "net.2", .kind = FeedForward::kGelu};
 
-  StepModulations(const Tensor& modulations, const Flux1Config& config) {
-    ModulationColumns columns(modulations);
-    const std::int64_t width = config.width();
-    for (std::int64_t i = 0; i < config.num_layers; ++i) {
-      const Tensor image = columns.next(6 * width);
-      double_blocks.push_back({.image = image, .text = columns.next(6 * width)});
-    }
-    for (std::int64_t i = 0; i < config.num_single_layers; ++i) {
-      single_blocks.push_back(columns.next(3 * width));
-    }
-    out.scale = columns.next(width);  // unlike in the blocks, before the shift
-    out.shift = columns.next(width);
+StepModulations split_modulations(const Tensor& modulations, const Flux1Config& config) {
+  ModulationColumns columns(modulations);
+  const std::int64_t width = config.width();
+  StepModulations step;
+  for (std::int64_t i = 0; i < config.num_layers; ++i) {
+    const Tensor image = columns.next(6 * width);
+    step.double_blocks.push_back({.image = image, .text = columns.next(6 * width)});
   }
-};
-
-DoubleStreamBlock make_double_block(const nn::WeightScope& scope, const Flux1Config& config) {
-  return {config.num_attention_heads,
-          {scope,
-           {.to_q = "to_q",
-            .to_k = "to_k",
-            .to_v = "to_v",
-            .norm_q = "norm_q",
-            .norm_k = "norm_k",
-            .to_out = "to_out.0",
-            .feed_forward_in = "ff.net.0.proj",
-            .feed_forward_out = "ff.net.2"},
-           FeedForward::kGelu},
-          {scope,
-           {.to_q = "add_q_proj",
-            .to_k = "add_k_proj",
-            .to_v = "add_v_proj",
-            .norm_q = "norm_added_q",
-            .norm_k = "norm_added_k",
-            .to_out = "to_add_out",
-            .feed_forward_in = "ff_context.net.0.proj",
-            .feed_forward_out = "ff_context.net.2"},
-           FeedForward::kGelu}};
+  for (std::int64_t i = 0; i < config.num_single_layers; ++i) {
+    step.single_blocks.push_back(modulation_at(columns.next(3 * width), 0, width));
+  }
+  step.out.scale = columns.next(width);  // unlike in the blocks, before the shift
+  step.out.shift = columns.next(width);
+  return step;
 }
 
 void check_inputs(const Flux1Inputs& inputs) {
@@ -87,7 +62,9 @@ Flux1Transformer::Flux1Transformer(const nn::WeightScope& scope, const Flux1Conf
     const nn::WeightScope block = scope / "transformer_blocks" / i;
     add_modulation(block / "norm1.linear");
     add_modulation(block / "norm1_context.linear");
-    blocks_.add([&] { double_blocks_.push_back(make_double_block(block, config)); });
+    blocks_.add([&] {
+      double_blocks_.push_back(make_double_block(block, config.num_attention_heads, kFeedForward));
+    });
   }
   for (int i = 0; i < config.num_single_layers; ++i) {
     const nn::WeightScope block = scope / "single_transformer_blocks" / i;
@@ -125,38 +102,10 @@ FluxConditioning Flux1Transformer::prepare(const Flux1Inputs& inputs) const {
 Tensor Flux1Transformer::velocity(const Tensor& latents, const FluxConditioning& conditioning,
                                   const Tensor& modulations,
                                   ops::AttentionPrecision precision) const {
-  const StepModulations step(modulations, config_);
-  const std::size_t doubles = double_blocks_.size();
-  const std::size_t singles = single_blocks_.size();
-  const auto single_norm = [&](std::size_t i) {
-    return i < singles ? single_blocks_[i].norm(step.single_blocks[i])
-                       : norm_for(proj_out_, step.out);
-  };
-  const auto double_norms = [&](std::size_t i) {
-    return i < doubles ? double_blocks_[i].norms(step.double_blocks[i])
-                       : StreamNorms{.image = single_norm(0), .text = single_norm(0)};
-  };
-
-  const StreamNorms first_norms = double_norms(0);
-  Streams x{.image = normed(x_embedder_(latents), first_norms.image),
-            .text = normed(conditioning.context, first_norms.text)};
-  nn::LayerSequence::Pass pass(blocks_);
-  for (std::size_t i = 0; i < doubles; ++i) {
-    x = pass.run(fmt::format("transformer_blocks.{}", i), [&] {
-      return double_blocks_[i](x, step.double_blocks[i], double_norms(i + 1), conditioning.rope,
-                               precision);
-    });
-  }
-  ops::NormedStream z{.x = ops::concat({x.text.x, x.image.x}, 1),
-                      .normalized = ops::concat({x.text.normalized, x.image.normalized}, 1)};
-  for (std::size_t i = 0; i < singles; ++i) {
-    const bool last = i + 1 == singles;  // of which only the image is read
-    z = pass.run(fmt::format("single_transformer_blocks.{}", i), [&] {
-      return single_blocks_[i](z, step.single_blocks[i], single_norm(i + 1), conditioning.rope,
-                               precision, last ? x.text.x.dim(1) : 0);
-    });
-  }
-  return proj_out_(z.normalized);
+  return proj_out_(run_blocks(blocks_, double_blocks_, single_blocks_, proj_out_,
+                              x_embedder_(latents), conditioning.context, latents.dim(1),
+                              split_modulations(modulations, config_),
+                              {.rope = conditioning.rope, .precision = precision}));
 }
 
 }  // namespace dither::models

@@ -7,10 +7,14 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "models/flux/blocks.h"
 #include "models/flux2/rope.h"
 
 namespace dither::models {
 namespace {
+
+constexpr FeedForwardNames kFeedForward = {
+    .in = "linear_in", .out = "linear_out", .kind = FeedForward::kSwiGlu};
 
 void require(bool condition, std::string_view what) {
   if (!condition) {
@@ -29,28 +33,20 @@ void check_inputs(const Flux2Inputs& inputs) {
   require(tokens == given, fmt::format("{} reference tokens, their grids have {}", given, tokens));
 }
 
-DoubleStreamBlock make_double_block(const nn::WeightScope& scope, const Flux2Config& config) {
-  return {config.num_attention_heads,
-          {scope,
-           {.to_q = "to_q",
-            .to_k = "to_k",
-            .to_v = "to_v",
-            .norm_q = "norm_q",
-            .norm_k = "norm_k",
-            .to_out = "to_out.0",
-            .feed_forward_in = "ff.linear_in",
-            .feed_forward_out = "ff.linear_out"},
-           FeedForward::kSwiGlu},
-          {scope,
-           {.to_q = "add_q_proj",
-            .to_k = "add_k_proj",
-            .to_v = "add_v_proj",
-            .norm_q = "norm_added_q",
-            .norm_k = "norm_added_k",
-            .to_out = "to_add_out",
-            .feed_forward_in = "ff_context.linear_in",
-            .feed_forward_out = "ff_context.linear_out"},
-           FeedForward::kSwiGlu}};
+/// Every block's are the same.
+StepModulations split_modulations(const Tensor& modulations, const Flux2Config& config) {
+  ModulationColumns columns(modulations);
+  const std::int64_t width = config.width();
+  const Tensor image = columns.next(6 * width);
+  const DoubleModulations doubled{.image = image, .text = columns.next(6 * width)};
+  const Modulation single = modulation_at(columns.next(3 * width), 0, width);
+  StepModulations step{
+      .double_blocks = std::vector(static_cast<std::size_t>(config.num_layers), doubled),
+      .single_blocks = std::vector(static_cast<std::size_t>(config.num_single_layers), single),
+      .out = {}};
+  step.out.scale = columns.next(width);  // unlike in the blocks, before the shift
+  step.out.shift = columns.next(width);
+  return step;
 }
 
 }  // namespace
@@ -125,7 +121,8 @@ Flux2Transformer::Flux2Transformer(const nn::WeightScope& scope, const Flux2Conf
       proj_out_(scope / "proj_out") {
   for (int i = 0; i < config.num_layers; ++i) {
     blocks_.add([&] {
-      double_blocks_.push_back(make_double_block(scope / "transformer_blocks" / i, config));
+      double_blocks_.push_back(make_double_block(scope / "transformer_blocks" / i,
+                                                 config.num_attention_heads, kFeedForward));
     });
   }
   for (int i = 0; i < config.num_single_layers; ++i) {
@@ -155,49 +152,13 @@ FluxConditioning Flux2Transformer::prepare(const Flux2Inputs& inputs) const {
 Tensor Flux2Transformer::velocity(const Tensor& latents, const FluxConditioning& conditioning,
                                   const Tensor& modulations,
                                   ops::AttentionPrecision precision) const {
-  const std::int64_t width = config_.width();
-  ModulationColumns columns(modulations);
-  const Tensor image_modulation = columns.next(6 * width);
-  const DoubleModulations doubled{.image = image_modulation, .text = columns.next(6 * width)};
-  const Modulation single = modulation_at(columns.next(3 * width), 0, width);
-  Modulation out;
-  out.scale = columns.next(width);  // unlike in the blocks, before the shift
-  out.shift = columns.next(width);
-
-  const std::size_t doubles = double_blocks_.size();
-  const std::size_t singles = single_blocks_.size();
-  const auto single_norm = [&](std::size_t i) {
-    return i < singles ? single_blocks_[i].norm(single) : norm_for(proj_out_, out);
-  };
-  const auto double_norms = [&](std::size_t i) {
-    return i < doubles ? double_blocks_[i].norms(doubled)
-                       : StreamNorms{.image = single_norm(0), .text = single_norm(0)};
-  };
-
   const Tensor tokens = conditioning.reference.defined()
                             ? ops::concat({latents, conditioning.reference}, 1)
                             : latents;
-  const StreamNorms first_norms = double_norms(0);
-  Streams x{.image = normed(x_embedder_(tokens), first_norms.image),
-            .text = normed(conditioning.context, first_norms.text)};
-  nn::LayerSequence::Pass pass(blocks_);
-  for (std::size_t i = 0; i < doubles; ++i) {
-    x = pass.run(fmt::format("transformer_blocks.{}", i), [&] {
-      return double_blocks_[i](x, doubled, double_norms(i + 1), conditioning.rope, precision);
-    });
-  }
-  const std::int64_t text_tokens = x.text.x.dim(1);
-  ops::NormedStream z{.x = ops::concat({x.text.x, x.image.x}, 1),
-                      .normalized = ops::concat({x.text.normalized, x.image.normalized}, 1)};
-  for (std::size_t i = 0; i < singles; ++i) {
-    const bool last = i + 1 == singles;  // of which only the picture is read
-    z = pass.run(fmt::format("single_transformer_blocks.{}", i), [&] {
-      return single_blocks_[i](z, single, single_norm(i + 1), conditioning.rope, precision,
-                               last ? text_tokens : 0,
-                               last ? text_tokens + latents.dim(1) : z.x.dim(1));
-    });
-  }
-  return proj_out_(z.normalized);
+  return proj_out_(run_blocks(blocks_, double_blocks_, single_blocks_, proj_out_,
+                              x_embedder_(tokens), conditioning.context, latents.dim(1),
+                              split_modulations(modulations, config_),
+                              {.rope = conditioning.rope, .precision = precision}));
 }
 
 }  // namespace dither::models
