@@ -32,12 +32,6 @@ namespace dither {
 namespace cuda {
 namespace {
 
-Stream make_stream() {
-  cudaStream_t stream = nullptr;
-  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create a stream");
-  return Stream(stream);
-}
-
 /// Scratch memory that library calls share: each is done with it when the next begins on the
 /// stream. Outgrown buffers stay, because graphs that were captured with them do.
 class Scratch {

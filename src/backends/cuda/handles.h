@@ -7,6 +7,8 @@
 #include <memory>
 #include <type_traits>
 
+#include "backends/cuda/cuda_check.h"
+
 namespace dither::cuda {
 
 /// Destroys a handle of a C library; a failure is logged, since destructors do not throw.
@@ -32,5 +34,19 @@ using LtHandle = Unique<cublasLtHandle_t, cublasLtDestroy>;
 using LtMatmulDesc = Unique<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
 using LtLayout = Unique<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
 using LtPreference = Unique<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+
+/// A stream that does not wait for the default one. Throws as check().
+inline Stream make_stream() {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create a stream");
+  return Stream(stream);
+}
+
+/// An event that orders work and takes no times. Throws as check().
+inline Event make_event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "create an event");
+  return Event(event);
+}
 
 }  // namespace dither::cuda

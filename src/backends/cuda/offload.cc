@@ -20,18 +20,6 @@ std::size_t aligned(std::size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-Event make_event() {
-  cudaEvent_t event = nullptr;
-  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "create an event");
-  return Event(event);
-}
-
-Stream make_copy_stream() {
-  cudaStream_t stream = nullptr;
-  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create a stream");
-  return Stream(stream);
-}
-
 PinnedMemory allocate_pinned(std::size_t bytes) {
   void* memory = nullptr;
   check(cudaMallocHost(&memory, std::max<std::size_t>(bytes, 1)),
@@ -48,7 +36,7 @@ PinnedWeights::PinnedWeights(ops::Offload how, ops::Backend& device, DeviceMemor
       memory_(memory),
       stream_(stream),
       collect_(std::move(collect)),
-      copies_(make_copy_stream()),
+      copies_(make_stream()),
       free_(make_event()) {
   const std::size_t places = streamed() ? kStreamedPlaces : 1;
   for (std::size_t i = 0; i < places; ++i) {
@@ -101,10 +89,15 @@ void PinnedWeights::send(Part& part) {
   check(cudaEventRecord(part.arrived.get(), copies_.get()), "record an event");
 }
 
-void PinnedWeights::begin() {
-  for (std::size_t i = 0; i < places_.size(); ++i) places_[i]->map(place_bytes_[i]);
+/// Later copies wait for the work that has been submitted, which may use their places.
+void PinnedWeights::hold_copies() {
   check(cudaEventRecord(free_.get(), stream_), "record an event");
   check(cudaStreamWaitEvent(copies_.get(), free_.get()), "order two streams");
+}
+
+void PinnedWeights::begin() {
+  for (std::size_t i = 0; i < places_.size(); ++i) places_[i]->map(place_bytes_[i]);
+  hold_copies();
   used_ = 0;
   sent_ = streamed() ? std::min(parts_.size(), places_.size()) : parts_.size();
   for (std::size_t i = 0; i < sent_; ++i) send(parts_[i]);
@@ -113,8 +106,7 @@ void PinnedWeights::begin() {
 /// The place of the part in use becomes the next copy's.
 void PinnedWeights::release_current() {
   if (used_ == 0 || sent_ == parts_.size()) return;
-  check(cudaEventRecord(free_.get(), stream_), "record an event");
-  check(cudaStreamWaitEvent(copies_.get(), free_.get()), "order two streams");
+  hold_copies();
   send(parts_[sent_++]);
 }
 

@@ -43,6 +43,7 @@ class PinnedWeights final : public ops::OffloadedWeights {
 
   bool streamed() const { return how_ == ops::Offload::kStreamed; }
   void send(Part& part);
+  void hold_copies();
   void release_current();
 
   ops::Offload how_;

@@ -35,9 +35,7 @@ Staging::Buffer& Staging::next() {
     void* memory = nullptr;
     check(cudaMallocHost(&memory, kBufferBytes), "allocate a pinned buffer");
     buffer.memory.reset(memory);
-    cudaEvent_t event = nullptr;
-    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "create an event");
-    buffer.sent.reset(event);
+    buffer.sent = make_event();
   } else {
     check(cudaEventSynchronize(buffer.sent.get()), "wait for an upload");
   }
