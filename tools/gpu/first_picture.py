@@ -51,11 +51,11 @@ def write_model(folder):
     import torch
     from safetensors.torch import save_file
     from torch import nn
-    import peer_flux1
+    import families
     shutil.copytree(CONFIGS, folder, dirs_exist_ok=True)
     for name in ("tokenizer", "tokenizer_2"):
         shutil.copytree(TOKENIZERS / name, folder / name, dirs_exist_ok=True)
-    kept = peer_flux1.KEPT["fp8-full"]
+    kept = families.Flux1.kept["fp8-full"]
     generator = torch.Generator("cuda").manual_seed(0)
 
     def numbers(shape, scale):

@@ -1,7 +1,7 @@
-"""What floor_flux1.py, peer_flux1.py and measure_flux1.py share: sustained timing, clocks, JSON.
+"""What floor.py, peer.py and measure.py share: sustained timing, clocks, JSON.
 
 A card under its power cap runs a kernel 15 % slower after a second than in the first millisecond
-(shared perf.md), so everything is timed back to back for seconds, after warming up, and the SM
+(H200, 2026-11), so everything is timed back to back for seconds, after warming up, and the SM
 clock and the power of that time are part of the record.
 """
 import datetime
@@ -15,7 +15,6 @@ import torch
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
-VARIANTS = ("bf16", "fp8-profile", "fp8-full")
 
 
 def synchronize():
@@ -152,7 +151,7 @@ def record_of(kind, variant, part, times, clocks=None, **more):
     """One measurement, as every script here writes it."""
     return {
         "kind": kind,  # "floor", "peer", "dither"
-        "variant": variant,  # VARIANTS
+        "variant": variant,  # the family's
         "part": part,  # what of it: "all", "compiled", a candidate's name
         "ms": statistics.median(times),
         "ms_min": min(times),
@@ -192,18 +191,18 @@ def write_json(path, facts, records, **more):
 
 
 def add_common_options(parser):
-    parser.add_argument("--variants", default=",".join(VARIANTS),
-                        help="of the transformer, in this order: " + ",".join(VARIANTS))
+    parser.add_argument("--variants", help="bf16,fp8-profile,fp8-full; by default all of the family")
     parser.add_argument("--seconds", type=float, default=3, help="measured, each")
     parser.add_argument("--warm-seconds", type=float, default=1, help="of the same before it")
     parser.add_argument("--json", help="write the records to this file")
     parser.add_argument("--tiny", action="store_true", help="small shapes, to try the script")
 
 
-def parse_variants(text):
-    """In the order of VARIANTS: a model is quantized further from one to the next."""
-    wanted = text.split(",")
-    unknown = [name for name in wanted if name not in VARIANTS]
+def parse_variants(text, variants):
+    """In the order of `variants`, all of them for None: a model is quantized further from one to the
+    next."""
+    wanted = text.split(",") if text else variants
+    unknown = [name for name in wanted if name not in variants]
     if unknown:
-        raise SystemExit(f"--variants: {', '.join(unknown)}: not one of {', '.join(VARIANTS)}")
-    return [name for name in VARIANTS if name in wanted]
+        raise SystemExit(f"--variants: {', '.join(unknown)}: not one of {', '.join(variants)}")
+    return [name for name in variants if name in wanted]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Markdown tables of what measure_flux1.py measured. Standard library only.
+"""Markdown tables of what measure.py measured. Standard library only.
 
-flux1_report.py RESULT.json [...]
+report.py RESULT.json [...]
 
 One table per file: ratios between runs on a power-limited card mean nothing, so files are never
 mixed. A ratio is taken in every round by itself; shown is the median, with the extremes.
@@ -10,7 +10,6 @@ import json
 import statistics
 import sys
 
-ATTENTIONS = 57  # of a forward
 FLOOR_C = ("floor", "all")
 
 
@@ -36,15 +35,15 @@ def by_row(records, variant):
     return rows
 
 
-def with_floor_d(rows, fp8_attention_us):
-    """Behind the floor's products a row of those with isolated FP8 attentions: arithmetic, not a
-    measured run."""
+def with_floor_d(rows, fp8_attention_ms):
+    """Behind the floor's products a row of those with a step's isolated FP8 attentions: arithmetic,
+    not a measured run."""
     more = {}
     for key, row in rows.items():
         more[key] = row
         if key == ("floor", "gemm"):
             more["floor", "D: gemm + fp8 attention"] = {
-                number: {"ms": record["ms"] + ATTENTIONS * fp8_attention_us * 1e-3}
+                number: {"ms": record["ms"] + fp8_attention_ms}
                 for number, record in row.items()
             }
     return more
@@ -79,10 +78,10 @@ def whole(value):
     return "" if value is None else f"{value:.0f}"
 
 
-def variant_table(records, variant, fp8_attention_us=None):
+def variant_table(records, variant, fp8_attention_ms=None):
     rows = by_row(records, variant)
-    if fp8_attention_us and variant != "bf16":
-        rows = with_floor_d(rows, fp8_attention_us)
+    if fp8_attention_ms:
+        rows = with_floor_d(rows, fp8_attention_ms)
     floor = rows.get(FLOOR_C, {})
     peer = next((row for (kind, _), row in rows.items() if kind == "peer"), {})
     lines = ["| | ms | over floor C | peer over it | SM MHz | W | peak GiB |",
@@ -122,7 +121,7 @@ def markdown(document):
         rounds = {record.get("round", 0) for record in document["records"]
                   if record["variant"] == variant}
         text += f"\n{variant}, medians of {len(rounds)}:\n\n"
-        text += variant_table(document["records"], variant, document.get("fp8_attention_us")) + "\n"
+        text += variant_table(document["records"], variant, document.get("fp8_attention_ms")) + "\n"
     failures = [record for record in document["records"] if "error" in record]
     for record in failures:
         text += f"\nfailed: {record['kind']}, {record['part']}, {record['variant']}: "

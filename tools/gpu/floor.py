@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""The floor of a FLUX.1 step: its matrix products and attentions alone, as fast as libraries do it.
+"""The floor of a denoising step: its matrix products and attentions alone, as fast as libraries do it.
 
-floor_flux1.py [--variants bf16,fp8-full] [--parts all,core,gemm,attention] [--seconds 3] [--json F]
+floor.py [--family flux1|flux2|wan|wan720] [--variants bf16,fp8-full] [--parts all,core,gemm,attention]
+         [--seconds 3] [--json F]
 
-One CUDA graph per row, replayed back to back for --seconds (shared perf.md, "C measured"): cuBLASLt
-through torch (bf16: linear, fp8: _scaled_mm with fast accumulation) and cuDNN's bf16 attention, of
-1024 x 1024 pixels, 512 text tokens, batch 1. No bias, no element-wise work, no quantization of
-activations; weights rotate among copies so that they come from memory.
+One CUDA graph per row, replayed back to back for --seconds: cuBLASLt through torch (bf16: linear, fp8:
+_scaled_mm with fast accumulation) and cuDNN's bf16 attention, of the shapes in families.py. No bias, no
+element-wise work, no quantization of activations; weights rotate among copies so that they come from
+memory.
   all        every product and attention of a forward, modulation (M = 1) included: floor C
   core       the same without modulation, which a runtime can do once for all steps
-  gemm       products and modulation only
+  gemm       products, modulation and cross-attention: what FP8 self-attention leaves
   attention  attentions only
 Needs torch; no GPU: it runs tiny shapes on the CPU, which proves the script and nothing else.
 """
@@ -19,27 +20,18 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import families
 import gpu_timing
 from gpu_timing import CUDA, DEVICE
 
-PARTS = {"all": "gma", "core": "ga", "gemm": "gm", "attention": "a"}
+PARTS = {"all": "gmax", "core": "gax", "gemm": "gmx", "attention": "ax"}
 BF16, E4M3 = torch.bfloat16, torch.float8_e4m3fn
-
-
-class Shape:
-    """FLUX.1's sizes, or small ones."""
-
-    def __init__(self, tiny=False):
-        self.heads, self.head_dim = (2, 32) if tiny else (24, 128)
-        self.width = self.heads * self.head_dim
-        self.image, self.text = (64, 16) if tiny else (4096, 512)
-        self.double, self.single = (2, 2) if tiny else (19, 38)
 
 
 class Operands:
     """Random activations and weights by shape. A product takes the next of several weights."""
 
-    BYTES_A_SHAPE = 3e9  # more than the second-level cache holds, less than memory
+    BYTES_A_SHAPE = 2e9  # more than the second-level cache holds, less than memory
 
     def __init__(self):
         self.activations = {}
@@ -70,52 +62,43 @@ class Operands:
                                 use_fast_accum=True)
 
 
-def forward_products(shape, variant):
-    """[(kind, m, n, k, fp8)] of a forward in order: "g" product, "m" modulation, "a" attention."""
-    d, image, text = shape.width, shape.image, shape.text
-    fp8 = variant != "bf16"
-    rest = variant == "fp8-full"  # feed-forward and modulation: bf16 in the profile
-    double = [
-        ("m", 1, 6 * d, d, rest), ("m", 1, 6 * d, d, rest),
-        ("g", image, 3 * d, d, fp8), ("g", text, 3 * d, d, fp8), ("a",),
-        ("g", image, d, d, fp8), ("g", text, d, d, fp8),
-        ("g", image, 4 * d, d, rest), ("g", image, d, 4 * d, rest),
-        ("g", text, 4 * d, d, rest), ("g", text, d, 4 * d, rest),
-    ]
-    tokens = image + text
-    single = [("m", 1, 3 * d, d, rest), ("g", tokens, 7 * d, d, fp8), ("a",),
-              ("g", tokens, d, 5 * d, fp8)]
-    return shape.double * double + shape.single * single
-
-
 class Floor:
-    """Graphs of one variant, by part. Frees what it holds when it is dropped."""
+    """Graphs of one variant of a family, by part. Frees what it holds when it is dropped."""
 
-    def __init__(self, variant, parts, tiny=False):
-        shape = Shape(tiny)
-        tokens = shape.image + shape.text
+    def __init__(self, family, variant, parts):
         self.operands = Operands()
-        qkv = [torch.randn(1, tokens, shape.heads, shape.head_dim, device=DEVICE,
-                           dtype=BF16).transpose(1, 2) for _ in range(3)]
-        attention_flop = 4.0 * shape.heads * tokens**2 * shape.head_dim
-        steps = forward_products(shape, variant)
+        steps = family.step(variant)
+        qkv = {step[1:]: attention_operands(*step[1:], family.head_dim)
+               for step in steps if step[0] in "ax"}
         self.graphs = {}
         self.tflop = {}
         for part in parts:
             chosen = [step for step in steps if step[0] in PARTS[part]]
 
             def work(chosen=chosen):
-                for step in chosen:
-                    if step[0] == "a":
-                        F.scaled_dot_product_attention(*qkv)
+                for kind, *shape in chosen:
+                    if kind in "ax":
+                        F.scaled_dot_product_attention(*qkv[tuple(shape)])
                     else:
-                        self.operands.product(*step[1:])
+                        self.operands.product(*shape)
 
             with torch.no_grad(), attention_backend():
                 self.graphs[part] = gpu_timing.Repeatable(work)
-            self.tflop[part] = 1e-12 * sum(
-                attention_flop if step[0] == "a" else 2.0 * step[1] * step[2] * step[3]
-                for step in chosen)
+            self.tflop[part] = 1e-12 * sum(flop(step, family.head_dim) for step in chosen)
+
+
+def attention_operands(heads, q_tokens, k_tokens, head_dim):
+    return [torch.randn(1, tokens, heads, head_dim, device=DEVICE, dtype=BF16).transpose(1, 2)
+            for tokens in (q_tokens, k_tokens, k_tokens)]
+
+
+def flop(step, head_dim):
+    kind, *shape = step
+    if kind in "ax":
+        heads, q_tokens, k_tokens = shape
+        return 4.0 * heads * q_tokens * k_tokens * head_dim
+    m, n, k, _ = shape
+    return 2.0 * m * n * k
 
 
 def attention_backend():
@@ -136,13 +119,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     gpu_timing.add_common_options(parser)
+    families.add_family_option(parser)
     parser.add_argument("--parts", default=",".join(PARTS), help=",".join(PARTS))
     args = parser.parse_args()
     torch.manual_seed(0)
     sampler = gpu_timing.ClockSampler()
     records = []
-    for variant in gpu_timing.parse_variants(args.variants):
-        floor = Floor(variant, args.parts.split(","), args.tiny or not CUDA)
+    family = families.FAMILIES[args.family](args.tiny or not CUDA)
+    for variant in gpu_timing.parse_variants(args.variants, family.variants):
+        floor = Floor(family, variant, args.parts.split(","))
         for record in measure(floor, variant, args, sampler):
             gpu_timing.show(record)
             records.append(record)

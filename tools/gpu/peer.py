@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""The peer: diffusers' FLUX.1-dev transformer, random weights, compiled, in bf16 and static FP8.
+"""The peer: diffusers' transformer, random weights, compiled, in bf16 and static FP8.
 
-peer_flux1.py [--diffusers DIR] [--variants bf16,fp8-full] [--seconds 3] [--eager] [--fuse-qkv]
-              [--attention cudnn|native] [--json F]
+peer.py [--family flux1|flux2|wan|wan720] [--diffusers DIR] [--variants bf16,fp8-full]
+        [--seconds 3] [--eager] [--fuse-qkv] [--attention cudnn|native] [--json F]
 
-FluxTransformer2DModel of 1024 x 1024 pixels, 512 text tokens, batch 1, under torch.no_grad.
-Compiled: compile_repeated_blocks(), diffusers' regional torch.compile. FP8: every linear layer of the
-variant multiplies E4M3 by E4M3 (torch._scaled_mm, fast accumulation, fused bias) with a weight scale
-of amax / 448 and a static input scale calibrated on one forward; fp8-full follows ModelOpt's FLUX
-filter, fp8-profile leaves what SGLang's converter takes back in bf16. --attention cudnn is diffusers'
+The transformer of a family at the shapes in families.py, under torch.no_grad. Compiled:
+compile_repeated_blocks(), diffusers' regional torch.compile. FP8: every linear layer of the variant
+multiplies E4M3 by E4M3 (torch._scaled_mm, fast accumulation, fused bias) with a weight scale of
+amax / 448 and a static input scale calibrated on one forward; fp8-full follows ModelOpt's filter,
+fp8-profile leaves what SGLang's converter takes back in bf16. --attention cudnn is diffusers'
 "_native_cudnn", native what torch chooses. The seed of everything is 0.
 
 Needs torch, transformers and diffusers (--diffusers: a folder with the unpacked wheel). Without a GPU
@@ -17,27 +17,18 @@ it runs a tiny model on the CPU, which proves the script and nothing else.
 import argparse
 import gc
 import logging
-import re
 import sys
 import time
 
 import torch
 from torch import nn
 
+import families
 import gpu_timing
 from gpu_timing import CUDA, DEVICE
 
 BF16, E4M3 = torch.bfloat16, torch.float8_e4m3fn
 E4M3_MAX = 448.0
-
-# Layers in bf16. Sources: ModelOpt's examples/diffusers/quantization, SGLang's
-# convert_modelopt_fp8_checkpoint.py; the same as in src/quant/{modelopt_filter,profile}.cc.
-FILTER = r"proj_out|(time_text_embed|context_embedder|x_embedder|norm_out)(\..*)?"
-PROFILE = (r"transformer_blocks\.\d+\.(norm1|norm1_context)\.linear|"
-           r"transformer_blocks\.\d+\.(ff|ff_context)\.net\.(0\.proj|2)|"
-           r"single_transformer_blocks\.\d+\.norm\.linear")
-KEPT = {"fp8-profile": re.compile(f"({FILTER}|{PROFILE})$"), "fp8-full": re.compile(f"({FILTER})$")}
-
 
 def scaled_mm(x, weight, x_scale, weight_scale, bias):
     if CUDA:
@@ -84,17 +75,10 @@ class Fp8Linear(nn.Module):
         return (y[:1] if pad else y).view(*x.shape[:-1], self.out_features)
 
 
-def position_ids(rows, cols):
-    ids = torch.zeros(rows, cols, 3, device=DEVICE)
-    ids[..., 1] += torch.arange(rows, device=DEVICE)[:, None]
-    ids[..., 2] += torch.arange(cols, device=DEVICE)[None]
-    return ids.reshape(rows * cols, 3).to(BF16)
-
-
 class Peer:
     """The model with its inputs; quantize() takes it from one variant to the next."""
 
-    def __init__(self, args, tiny=False):
+    def __init__(self, family, args):
         if args.diffusers:
             sys.path.insert(0, args.diffusers)
         # Variants are compiled one after the other in one process; entries outlived their model.
@@ -103,36 +87,20 @@ class Peer:
         torch._functorch.config.enable_autograd_cache = False
         logging.disable(logging.WARNING)
         import diffusers
-        from diffusers import FluxTransformer2DModel
         self.version = diffusers.__version__
-        config = {"guidance_embeds": True}
-        rows, text, joint, pooled = 64, 512, 4096, 768
-        if tiny:
-            rows, text, joint, pooled = 8, 16, 64, 32
-            config.update(num_layers=2, num_single_layers=2, num_attention_heads=2,
-                          joint_attention_dim=joint, pooled_projection_dim=pooled)
+        self.family = family
         torch.manual_seed(0)
         torch.set_default_dtype(BF16)
         with torch.device(DEVICE):
-            self.model = FluxTransformer2DModel(**config)
+            self.model = family.peer_class()(**family.peer_config())
         torch.set_default_dtype(torch.float32)
         self.model.eval().requires_grad_(False)
+        for name, parameter in self.model.named_parameters():
+            if any(part in name.split(".") for part in family.float32_modules):
+                parameter.data = parameter.data.float()
         if args.fuse_qkv:
             self.model.fuse_qkv_projections()
-
-        def normal(*shape):
-            return torch.randn(*shape, device=DEVICE, dtype=BF16)
-
-        self.inputs = {
-            "hidden_states": normal(1, rows * rows, 64),
-            "encoder_hidden_states": normal(1, text, joint),
-            "pooled_projections": normal(1, pooled),
-            "timestep": torch.tensor([0.5], device=DEVICE, dtype=BF16),
-            "guidance": torch.tensor([3.5], device=DEVICE),
-            "img_ids": position_ids(rows, rows),
-            "txt_ids": torch.zeros(text, 3, device=DEVICE, dtype=BF16),
-            "return_dict": False,
-        }
+        self.inputs = {**family.peer_inputs(), "return_dict": False}
         self.pad_one_row = not one_row_works()
         self.variant = "bf16"
         self.amax = {}
@@ -157,18 +125,18 @@ class Peer:
         for name, module in list(self.model.named_modules()):
             if isinstance(module, nn.Linear) and name not in self.amax:  # q, k, v after fusing
                 self.replace(name, nn.Identity())
-        self.tidy()
+        tidy()
 
     def quantize(self, variant):
-        """bf16 -> fp8-profile -> fp8-full, in that order; the bf16 weights are freed."""
+        """From one of the family's variants to a later one; the weights in bf16 are freed."""
         if variant == self.variant:
             return
         for name, module in list(self.model.named_modules()):
-            if isinstance(module, nn.Linear) and not KEPT[variant].match(name):
+            if isinstance(module, nn.Linear) and not self.family.kept[variant].match(name):
                 self.replace(name, Fp8Linear(module, self.amax[name], self.pad_one_row))
                 module.weight = None
         self.variant = variant
-        self.tidy()
+        tidy()
 
     def compile(self, attention, compiled):
         """Compiles anew and runs twice. Seconds that took, error against bf16, graph breaks, peak
@@ -202,6 +170,20 @@ class Peer:
             facts["peak_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
         return facts
 
+    def park(self):
+        """Moves the weights to host memory, so that others have the device's. What was compiled
+        stays valid: it reads the weights where they are."""
+        for value in self.weights():
+            value.data = value.data.cpu()
+        tidy()
+
+    def unpark(self):
+        for value in self.weights():
+            value.data = value.data.to(DEVICE)
+
+    def weights(self):
+        return [*self.model.parameters(), *self.model.buffers()]
+
     def replace(self, name, module):
         parent, _, leaf = name.rpartition(".")
         owner = self.model.get_submodule(parent)
@@ -210,11 +192,12 @@ class Peer:
         else:
             setattr(owner, leaf, module)
 
-    @staticmethod
-    def tidy():
-        gc.collect()
-        if CUDA:
-            torch.cuda.empty_cache()
+
+def tidy():
+    """Returns freed memory to the device, for the processes beside this one."""
+    gc.collect()
+    if CUDA:
+        torch.cuda.empty_cache()
 
 
 def measure(peer, args, sampler, facts, **more):
@@ -234,12 +217,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     gpu_timing.add_common_options(parser)
+    families.add_family_option(parser)
     add_options(parser)
     args = parser.parse_args()
     sampler = gpu_timing.ClockSampler()
-    peer = Peer(args, args.tiny or not CUDA)
+    family = families.FAMILIES[args.family](args.tiny or not CUDA)
+    peer = Peer(family, args)
     records = []
-    for variant in gpu_timing.parse_variants(args.variants):
+    for variant in gpu_timing.parse_variants(args.variants, family.variants):
         peer.quantize(variant)
         facts = peer.compile(args.attention, not args.eager)
         records.append(measure(peer, args, sampler, facts))

@@ -1,10 +1,10 @@
-"""Tests of gpu/flux1_report.py, the part of the GPU measurement that needs no GPU."""
+"""Tests of gpu/report.py, the part of the GPU measurement that needs no GPU."""
 import pathlib
 import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "gpu"))
-import flux1_report  # noqa: E402
+import report  # noqa: E402
 
 
 def record(kind, part, ms, number, variant="fp8-full", **more):
@@ -30,7 +30,7 @@ class SustainedSteps(unittest.TestCase):
                 ("nothing to warm", [[90, 91]], 0, [90, 91]),
         ]:
             with self.subTest(name):
-                self.assertEqual(flux1_report.sustained_steps(runs, warm_ms), steps)
+                self.assertEqual(report.sustained_steps(runs, warm_ms), steps)
 
 
 class Table(unittest.TestCase):
@@ -43,7 +43,7 @@ class Table(unittest.TestCase):
     ]
 
     def test_ratios_are_taken_round_by_round(self):
-        text = flux1_report.variant_table(self.RECORDS, "fp8-full")
+        text = report.variant_table(self.RECORDS, "fp8-full")
         self.assertEqual(row_of(text, "floor C")[:2], ["77.50", "1"])
         self.assertEqual(row_of(text, "**dither**")[:3],
                          ["81.00", "1.045 (1.040 .. 1.050)", "1.148 (1.143 .. 1.154)"])
@@ -51,30 +51,30 @@ class Table(unittest.TestCase):
                          ["93.00", "1.200", "", "", "", "11.6"])
 
     def test_rounds_that_lack_one_of_both_do_not_count(self):
-        text = flux1_report.variant_table(self.RECORDS[:-1], "fp8-full")
+        text = report.variant_table(self.RECORDS[:-1], "fp8-full")
         self.assertEqual(row_of(text, "**dither**")[:3], ["78.00", "1.040", "1.154"])
 
     def test_floor_d_is_arithmetic(self):
-        text = flux1_report.variant_table(self.RECORDS, "fp8-full", fp8_attention_us=284)
+        text = report.variant_table(self.RECORDS, "fp8-full", fp8_attention_ms=57 * .284)
         self.assertEqual(row_of(text, "floor, D: gemm + fp8 attention")[0], f"{51 + 57 * .284:.2f}")
-        self.assertNotIn("D: gemm", flux1_report.variant_table(
+        self.assertNotIn("D: gemm", report.variant_table(
             [record("floor", "gemm", 90.0, 0, "bf16")], "bf16"))
 
     def test_clocks_are_medians_of_rounds(self):
         records = [record("floor", "all", 75.0, number,
                           clocks={"sm_mhz_median": mhz, "power_w_median": watts})
                    for number, (mhz, watts) in enumerate([(1500, 690), (1600, 700), (1980, 300)])]
-        self.assertEqual(row_of(flux1_report.variant_table(records, "fp8-full"), "floor C")[3:5],
+        self.assertEqual(row_of(report.variant_table(records, "fp8-full"), "floor C")[3:5],
                          ["1600", "690"])
 
     def test_without_a_floor_or_a_peer(self):
-        text = flux1_report.variant_table([record("dither", "dither", 78.0, 0)], "fp8-full")
+        text = report.variant_table([record("dither", "dither", 78.0, 0)], "fp8-full")
         self.assertEqual(row_of(text, "**dither**"), ["78.00", "", "", "", "", ""])
 
 
 class Document(unittest.TestCase):
     def test_says_where_and_what_failed(self):
-        text = flux1_report.markdown({
+        text = report.markdown({
             "device": "NVIDIA H200", "torch": "2.11.0", "stopped": "3 s were left",
             "records": [*Table.RECORDS,
                         record("floor", "all", 114.0, 0, "bf16", commit_hash="0abc"),
