@@ -55,7 +55,8 @@ struct GenerateOptions {
   std::optional<int> max_sequence_length = {};
   std::uint64_t seed = 0;
   int num_outputs_per_prompt = 1;  ///< picture i uses seed + i
-  /// PNG files to follow or to edit, for models that take reference pictures (FLUX.2).
+  /// PNG, JPEG or WebP files to follow or to edit, for models that take reference pictures
+  /// (FLUX.2).
   std::vector<std::string> image_paths = {};
 };
 

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/version.h"
+#include "media/image_file.h"
 #include "media/png.h"
 #include "runtime/load.h"
 
@@ -72,7 +73,7 @@ GenerateRequest to_internal(const GenerateOptions& options) {
   request.seed = options.seed;
   request.num_outputs_per_prompt = options.num_outputs_per_prompt;
   for (const std::string& path : options.image_paths) {
-    request.references.push_back({.path = path, .image = read_png(path)});
+    request.references.push_back({.path = path, .image = read_image(path)});
   }
   return request;
 }

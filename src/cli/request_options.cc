@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "cli/options.h"
-#include "media/png.h"
+#include "media/image_file.h"
 
 namespace dither::cli {
 namespace {
@@ -47,8 +47,8 @@ void add_request_options(CLI::App& app, RequestOptions& options) {
   add_int("--num-outputs-per-prompt", options.num_outputs_per_prompt, "Pictures of each prompt")
       ->check(whole_number(1, 10'000));
   app.add_option("--image-path", options.image_paths,
-                 "Reference picture to follow or edit, PNG; repeatable, FLUX.2 only")
-      ->type_name("PNG")
+                 "Reference picture to follow or edit: PNG, JPEG, WebP; repeatable, FLUX.2 only")
+      ->type_name("FILE")
       ->allow_extra_args(false)
       ->group("Picture");
   add_optional(app, "--noise", options.noise,
@@ -78,7 +78,7 @@ void apply_request_options(const RequestOptions& options, GenerateRequest& reque
       request.references.push_back({.path = path, .image = {}});
     }
   }
-  for (ReferenceImage& reference : request.references) reference.image = read_png(reference.path);
+  for (ReferenceImage& reference : request.references) reference.image = read_image(reference.path);
   if (options.noise) request.noise = parse_noise_source(*options.noise).value();
 }
 

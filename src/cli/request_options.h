@@ -29,7 +29,7 @@ struct RequestOptions {
 void add_request_options(CLI::App& app, RequestOptions& options);
 
 /// Replaces the fields of `request` that were given, and reads the reference pictures, those that
-/// the request names already too. Throws as read_png().
+/// the request names already too. Throws as read_image().
 void apply_request_options(const RequestOptions& options, GenerateRequest& request);
 
 }  // namespace dither::cli

@@ -27,8 +27,9 @@ std::vector<std::byte> encode_png(const Image& image, const PngText& text = {});
 /// Writes encode_png() atomically: the file is complete or not there. Throws like AtomicFile.
 void write_png(const std::filesystem::path& path, const Image& image, const PngText& text = {});
 
-/// Any PNG as RGB: palettes and grey expanded, 16-bit samples scaled to 8, alpha dropped. `name`
-/// is for messages. Throws kDataLoss (malformed or truncated), kUnsupported (too large).
+/// Any PNG as RGB, upright as its EXIF orientation says: palettes and grey expanded, 16-bit samples
+/// scaled to 8, alpha dropped. `name` is for messages. Throws kDataLoss (malformed or truncated),
+/// kUnsupported (too large).
 Image decode_png(std::span<const std::byte> file, std::string_view name);
 
 /// Throws like MappedFile::open() and decode_png().

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "media/exif.h"
 #include "media/png.h"
 #include "media/png_error.h"
 
@@ -96,6 +98,13 @@ class PngReader {
   int width() const { return static_cast<int>(png_get_image_width(png_, info_)); }
   int height() const { return static_cast<int>(png_get_image_height(png_, info_)); }
 
+  int orientation() const {
+    png_bytep exif = nullptr;
+    png_uint_32 size = 0;
+    if (png_get_eXIf_1(png_, info_, &size, &exif) == 0) return 1;
+    return exif_orientation(std::as_bytes(std::span(exif, size)));
+  }
+
   std::span<const png_text> text() const {
     png_textp chunks = nullptr;
     int count = 0;
@@ -159,7 +168,7 @@ Image decode_png(std::span<const std::byte> file, std::string_view name) {
                                                   reader.row_bytes(), image.width));
   }
   require(reader.read_pixels(image), reader, name);
-  return image;
+  return oriented(std::move(image), reader.orientation());
 }
 
 Image read_png(const std::filesystem::path& path) {
