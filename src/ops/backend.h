@@ -89,8 +89,8 @@ class OffloadedWeights {
 
 /// A device with its kernels. Models never call it: they call the functions of ops/ops.h, which
 /// check every shape and allocate the result, so a kernel can rely on
-///  - operands on this backend, activations of one dtype (kF32 or kBF16), weights of norms and
-///    tables of rope in the dtype stated at the op;
+///  - operands on this backend, activations of one dtype (kF32 or kBF16), weights of norms,
+///    modulations and tables of rope in a dtype stated at the op;
 ///  - x and y being row views (tensor.h: unit stride in the last dimension, leading dimensions
 ///    that collapse) unless the op says otherwise; y contiguous and not aliasing an input unless
 ///    traits() or the op say that it may be otherwise.

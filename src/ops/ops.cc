@@ -46,6 +46,22 @@ class Check {
                 fmt::format("{}: {} is {}, which differs from {} in dtype or device", op_, operand,
                             to_string(tensor), to_string(other)));
   }
+  /// What multiplies activations of `dtype` per sample and channel: of that dtype or F32.
+  void modulation(std::string_view operand, const Tensor& tensor, DType dtype,
+                  const Tensor& x) const {
+    like(operand, tensor, tensor.dtype() == DType::kF32 ? DType::kF32 : dtype, x);
+  }
+  /// `expected`: [B, D]; one row serves all samples.
+  void modulated_norm(const Tensor& shift, const Tensor& scale, const Shape& expected, DType dtype,
+                      const Tensor& x) const {
+    that(shift.shape() == scale.shape() && shift.dtype() == scale.dtype(),
+         fmt::format("shift {} and scale {} differ", to_string(shift), to_string(scale)));
+    if (shift.rank() != 2 || shift.dim(0) != 1 || shift.dim(1) != expected[1]) {
+      shape("shift", shift, expected);
+    }
+    modulation("shift", shift, dtype, x);
+    modulation("scale", scale, dtype, x);
+  }
   /// A per-channel weight [D] in x's dtype.
   void channel_weight(std::string_view operand, const Tensor& tensor, const Tensor& x,
                       std::int64_t channels) const {
@@ -142,7 +158,7 @@ Tensor linear(const Tensor& x, const PreparedLinear& weights, const LinearEpilog
   if (epilogue.gate.defined()) {
     check.rank("x", x, 3);
     check.shape("gate", epilogue.gate, {x.dim(0), weights.out_features()});
-    check.like("gate", epilogue.gate, dtype, x);
+    check.modulation("gate", epilogue.gate, dtype, x);
     prepared.gate = rows_of(epilogue.gate);
   }
   if (epilogue.residual.defined()) {
@@ -174,10 +190,7 @@ NormedStream linear_norm(const Tensor& x, const PreparedLinear& weights,
   check.that(!epilogue.out.e4m3_scale, "the result that is normalised cannot be E4M3 codes");
   const auto codes = weights.e4m3_input();
   const DType dtype = x.dtype() == DType::kF8E4M3 && codes ? codes->activations : x.dtype();
-  for (const Tensor* vector : {&norm.shift, &norm.scale}) {
-    check.shape("shift or scale", *vector, {x.dim(0), weights.out_features()});
-    check.like("shift or scale", *vector, dtype, x);
-  }
+  check.modulated_norm(norm.shift, norm.scale, {x.dim(0), weights.out_features()}, dtype, x);
   const ModulatedNorm rows{.shift = rows_of(norm.shift),
                            .scale = rows_of(norm.scale),
                            .eps = norm.eps,
@@ -208,10 +221,7 @@ Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& s
   const Check check("layer_norm_modulate");
   check.activation("x", x);
   check.rank("x", x, 3);
-  check.shape("shift", shift, {x.dim(0), x.dim(2)});
-  check.shape("scale", scale, {x.dim(0), x.dim(2)});
-  check.like("shift", shift, x);
-  check.like("scale", scale, x);
+  check.modulated_norm(shift, scale, {x.dim(0), x.dim(2)}, x.dtype(), x);
   Backend& backend = backend_of(x);
   Tensor y = destination(check, out, x.shape(), x.dtype(), backend);
   write_to(y, backend, [&](const Tensor& result) {
@@ -257,8 +267,10 @@ AttentionOperands norm_rope_heads(std::span<const PackedQkv> streams, const Rope
   for (PackedQkv& stream : prepared) {
     check.shape("qkv", stream.qkv, {first.dim(0), stream.qkv.dim(1), first.dim(2)});
     check.like("qkv", stream.qkv, first);
-    check.channel_weight("q_norm", stream.q_norm, first, head_dim);
-    check.channel_weight("k_norm", stream.k_norm, first, head_dim);
+    const std::int64_t all_heads = heads * head_dim;
+    const std::int64_t width = stream.q_norm.shape() == Shape{all_heads} ? all_heads : head_dim;
+    check.channel_weight("q_norm", stream.q_norm, first, width);
+    check.channel_weight("k_norm", stream.k_norm, first, width);
     stream.qkv = rows_of(stream.qkv);
     tokens += stream.qkv.dim(1);
   }

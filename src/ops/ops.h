@@ -19,7 +19,7 @@ namespace dither::ops {
 Backend& backend_of(const Tensor& tensor);
 
 /// residual + gate * activation(x W^T + b).  x [..., K] -> [..., N].
-/// gate [B, N] needs x [B, L, K]; residual [..., N]. x may hold E4M3 codes where
+/// gate [B, N], F32 too, needs x [B, L, K]; residual [..., N]. x may hold E4M3 codes where
 /// weights.e4m3_input() says so.
 Tensor linear(const Tensor& x, const PreparedLinear& weights, const LinearEpilogue& epilogue = {});
 
@@ -38,7 +38,8 @@ NormedStream linear_norm(const Tensor& x, const PreparedLinear& weights,
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps);
 
 /// (1 + scale) * LayerNorm(x) + shift, LayerNorm without weights: AdaLN of DiT (Peebles & Xie
-/// 2023).  x [B, L, D], shift and scale [B, D] -> [B, L, D], or its E4M3 codes.
+/// 2023).  x [B, L, D], shift and scale [B, D], or [1, D] for all samples, both in x's dtype or
+/// both F32 -> [B, L, D], or its E4M3 codes.
 Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, float eps,
                            const Output& out = {});
 inline Tensor layer_norm_modulate(const Tensor& x, const ModulatedNorm& norm) {
@@ -54,13 +55,15 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps);
 Tensor group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias, float eps,
                   Activation activation);
 
-/// Splits packed projections into heads, normalises q and k per head (RMS, own weights per
-/// stream), rotates them and joins the streams along L in the given order:
+/// Splits packed projections into heads, normalises q and k (RMS, own weights per stream) per head
+/// or, with norms of [H D], over all heads of a token, rotates them and joins the streams along L
+/// in the given order:
 ///   q_{2i}' = q_{2i} cos_i - q_{2i+1} sin_i,  q_{2i+1}' = q_{2i+1} cos_i + q_{2i} sin_i.
 /// Streams [B, L_s, 3 H D] (strided rows allowed), rope [sum L_s, D/2] -> q, k, v
 /// [B, sum L_s, H, D]. The projections are used up: where the streams lie one after the other in
 /// one tensor, a backend may leave q, k and v in their places there.
-/// As E4M3 codes for kE4m3 (bf16 streams, D a multiple of 16; kUnsupported on other backends).
+/// As E4M3 codes for kE4m3 (bf16 streams, D a multiple of 16; kUnsupported on other backends);
+/// sqrt(norm width) max |norm's weight| <= 448 keeps those of q and k from saturating.
 AttentionOperands norm_rope_heads(std::span<const PackedQkv> streams, const Rope& rope,
                                   std::int64_t heads, float eps,
                                   AttentionPrecision precision = AttentionPrecision::kActivations);

@@ -96,7 +96,7 @@ class PreparedLinear {
 /// (1 + scale) LayerNorm(x) + shift: AdaLN of DiT (Peebles & Xie 2023), in the form in which its
 /// reader takes it.
 struct ModulatedNorm {
-  Tensor shift = {};  ///< [B, D], as scale
+  Tensor shift = {};  ///< [B, D], or [1, D] for all samples; activations' dtype or F32, as scale
   Tensor scale = {};
   float eps = 0;
   std::optional<float> e4m3_scale = std::nullopt;  ///< as Output's
@@ -105,7 +105,8 @@ struct ModulatedNorm {
 /// What a linear layer does after the product: residual + gate * activation(x W^T + b).
 struct LinearEpilogue {
   Activation activation = Activation::kNone;
-  Tensor gate = {};      ///< [B, N], broadcast over the tokens of a sample; absent: 1
+  /// [B, N], broadcast over the tokens of a sample, in the activations' dtype or F32; absent: 1
+  Tensor gate = {};
   Tensor residual = {};  ///< like the result; absent: 0
   Output out = {};
   /// The result is also normalised, into `normalized`, by backends with
@@ -177,11 +178,15 @@ struct Rope {
   Tensor sin;  ///< [L, D/2] f32
 };
 
-/// One stream's packed projections and the weights of its per-head query and key norms.
+/// One stream's packed projections and the weights of its query and key norms: [D] where every
+/// head is normalised by itself, [H D] where all heads of a token are normalised together.
 struct PackedQkv {
   Tensor qkv;     ///< [B, L, 3 H D], columns [q | k | v]; rows may be strided
-  Tensor q_norm;  ///< [D]
-  Tensor k_norm;  ///< [D]
+  Tensor q_norm;  ///< [D] or [H D]
+  Tensor k_norm;  ///< as q_norm
+
+  /// Channels that are normalised together.
+  std::int64_t norm_width() const { return q_norm.dim(0); }
 };
 
 /// In which precision an attention multiplies.
@@ -196,8 +201,8 @@ inline constexpr int kScaleElements = 8;
 inline constexpr int kReciprocalElement = 4;
 
 /// Operands of an attention, each [B, L, H, D]: activations, or E4M3 codes. The codes of q and k
-/// stand for themselves: a norm has bounded them, and codes are as sharp at 1 as anywhere. Those of
-/// v are multiplied by max |v| / 448.
+/// stand for themselves: a norm over n channels has bounded them by sqrt(n) max |weight|, and codes
+/// are as sharp at 1 as anywhere. Those of v are multiplied by max |v| / 448.
 struct AttentionOperands {
   Tensor q;
   Tensor k;

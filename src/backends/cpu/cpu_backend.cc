@@ -127,6 +127,7 @@ void CpuBackend::layer_norm(const Tensor& x, const Tensor& weight, const Tensor&
   const NormArgs args{rows,
                       row_view(y),
                       x.dtype(),
+                      x.dtype(),
                       eps,
                       optional_rows(weight),
                       optional_rows(bias),
@@ -140,22 +141,25 @@ void CpuBackend::layer_norm_modulate(const Tensor& x, const Tensor& shift, const
                                      float eps, std::optional<float> /*e4m3_scale*/,
                                      const Tensor& y) {
   const RowView rows = row_view(x);
-  const NormArgs args{rows, row_view(y), x.dtype(), eps, row_view(scale), row_view(shift),
-                      1,    x.dim(1)};
+  const bool shared = shift.dim(0) == 1;  // by all samples
+  const NormArgs args{rows,
+                      row_view(y),
+                      x.dtype(),
+                      shift.dtype(),
+                      eps,
+                      row_view(scale),
+                      row_view(shift),
+                      1,
+                      shared ? std::max<std::int64_t>(1, rows.rows) : x.dim(1)};
   parallel_ranges(threads(), rows.rows, rows_per_thread(rows.cols),
                   [&](auto begin, auto end) { layer_norm_rows(args, begin, end); });
 }
 
 void CpuBackend::rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) {
   const RowView rows = row_view(x);
-  const NormArgs args{rows,
-                      row_view(y),
-                      x.dtype(),
-                      eps,
-                      row_view(weight),
-                      {},
-                      0,
-                      std::max<std::int64_t>(1, rows.rows)};
+  const NormArgs args{rows,      row_view(y), x.dtype(),
+                      x.dtype(), eps,         row_view(weight),
+                      {},        0,           std::max<std::int64_t>(1, rows.rows)};
   parallel_ranges(threads(), rows.rows, rows_per_thread(rows.cols),
                   [&](auto begin, auto end) { rms_norm_rows(args, begin, end); });
 }
@@ -215,6 +219,7 @@ void CpuBackend::norm_rope_heads(std::span<const ops::PackedQkv> streams, const 
                         .dtype = out.q.dtype(),
                         .q_norm = stream.q_norm.raw(),
                         .k_norm = stream.k_norm.raw(),
+                        .norm_width = stream.norm_width(),
                         .cos = rope.cos.data<float>() + first * (head_dim / 2),
                         .sin = rope.sin.data<float>() + first * (head_dim / 2),
                         .eps = eps,

@@ -130,6 +130,14 @@ TEST_P(FastOps, Linear) {
                                {activation, in.strided({batch, n}), in.strided({batch, rows, n})});
           },
           2 * sum_error(k));
+      compare(
+          [&](Inputs& in) {
+            const std::vector<ops::LinearShard> shards = {{"w", in.host({n, k}), {}}};
+            const auto layer = in.backend().prepare_linear(shards, in.dtype());
+            const Tensor x = in.tensor({batch, rows, k});
+            return ops::linear(x, *layer, {activation, in.table({batch, n})});
+          },
+          2 * sum_error(k));
     }
   }
 }
@@ -175,6 +183,16 @@ TEST_P(FastOps, Norms) {
           return ops::layer_norm_modulate(x, in.strided({2, width}), in.strided({2, width}), eps);
         },
         0x1p-19);
+    for (const std::int64_t samples : {1, 2}) {  // float32, of all samples or of each
+      compare(
+          [&](Inputs& in) {
+            const Tensor x = in.strided(shape);
+            const Tensor both = in.table({samples, 2 * width});
+            return ops::layer_norm_modulate(x, both.slice(-1, 0, width),
+                                            both.slice(-1, width, 2 * width), eps);
+          },
+          0x1p-19);
+    }
     compare([&](Inputs& in) { return ops::rms_norm(in.strided(shape), in.tensor({width}), eps); },
             0x1p-20);
   }
@@ -213,17 +231,20 @@ TEST_P(FastOps, GroupNorm) {
 
 TEST_P(FastOps, NormRopeHeads) {
   for (const std::int64_t d : {2, 6, 64, 70, 128}) {
-    for (const bool q : {true, false}) {
-      compare(
-          [&](Inputs& in) {
-            const std::vector<ops::PackedQkv> streams = {
-                {in.strided({2, 3, 3 * 3 * d}), in.tensor({d}), in.tensor({d})},
-                {in.strided({2, 5, 3 * 3 * d}), in.tensor({d}), in.tensor({d})}};
-            const ops::Rope rope{in.table({8, d / 2}), in.table({8, d / 2})};
-            const auto out = ops::norm_rope_heads(streams, rope, 3, 1e-6F);
-            return ops::concat({q ? out.q : out.k, out.v}, 1);
-          },
-          0x1p-20);
+    for (const std::int64_t norm : {d, 3 * d}) {
+      for (const bool q : {true, false}) {
+        SCOPED_TRACE(fmt::format("D {} norm {} q {}", d, norm, q));
+        compare(
+            [&](Inputs& in) {
+              const std::vector<ops::PackedQkv> streams = {
+                  {in.strided({2, 3, 3 * 3 * d}), in.tensor({norm}), in.tensor({norm})},
+                  {in.strided({2, 5, 3 * 3 * d}), in.tensor({norm}), in.tensor({norm})}};
+              const ops::Rope rope{in.table({8, d / 2}), in.table({8, d / 2})};
+              const auto out = ops::norm_rope_heads(streams, rope, 3, 1e-6F);
+              return ops::concat({q ? out.q : out.k, out.v}, 1);
+            },
+            0x1p-20);
+      }
     }
   }
 }

@@ -17,6 +17,7 @@ struct NormArgs {
   RowView x;
   RowView y;
   DType dtype = DType::kF32;
+  DType scale_dtype = DType::kF32;  ///< of scale and shift: dtype or kF32
   float eps = 0;
   RowView scale;
   RowView shift;
@@ -33,9 +34,10 @@ struct RopeArgs {
   std::int64_t heads = 0;
   std::int64_t head_dim = 0;
   DType dtype = DType::kF32;
-  const std::byte* q_norm = nullptr;  ///< [D] of dtype
+  const std::byte* q_norm = nullptr;  ///< [norm_width] of dtype
   const std::byte* k_norm = nullptr;
-  const float* cos = nullptr;  ///< [L, D/2], the stream's rows
+  std::int64_t norm_width = 0;  ///< head_dim, or all heads
+  const float* cos = nullptr;   ///< [L, D/2], the stream's rows
   const float* sin = nullptr;
   float eps = 0;
   std::byte* q = nullptr;

@@ -134,7 +134,9 @@ dnnl::matmul::primitive_desc LinearKernels::describe(const Shape& shape,
     if (shape.bias) post_ops.append_binary(algorithm::binary_add, row);
   }
   append_activation(shape.activation, post_ops);
-  if (shape.gate) post_ops.append_binary(algorithm::binary_mul, row);
+  if (shape.gate) {
+    post_ops.append_binary(algorithm::binary_mul, matrix(1, shape.n, shape.gate_dtype));
+  }
   if (shape.residual) post_ops.append_binary(algorithm::binary_add, y);
   const auto x = matrix(shape.rows, shape.k, shape.operand);
   const auto bias = shape.bias && !shape.scale ? row : memory::desc();
@@ -157,7 +159,7 @@ LinearKernels::Primitive& LinearKernels::primitive(const Shape& shape,
   const Operands keys = operands(shape);
   if (shape.scale) slot(keys.scale, matrix(1, shape.n, DType::kF32));
   if (shape.bias) slot(keys.bias, matrix(1, shape.n, shape.dtype));
-  if (shape.gate) slot(keys.gate, matrix(1, shape.n, shape.dtype));
+  if (shape.gate) slot(keys.gate, matrix(1, shape.n, shape.gate_dtype));
   if (shape.residual) slot(keys.residual, described.dst_desc());
   return primitives_.emplace(shape, std::move(made)).first->second;
 }
@@ -197,6 +199,7 @@ void LinearKernels::pack(const Tensor& plain, PackedLinear& layer) {
     Shape typical{};
     typical.operand = layer.operand;
     typical.dtype = layer.dtype;
+    typical.gate_dtype = layer.dtype;
     typical.rows = kTypicalRows;
     typical.n = n;
     typical.k = k;
@@ -255,11 +258,18 @@ void LinearKernels::run(const Tensor& x, const ops::PreparedLinear& weights,
   const RowView gate = epilogue.gate.defined() ? row_view(epilogue.gate) : RowView{};
   // A gate row belongs to one sample, so gated batches are one product per sample.
   const std::int64_t samples = epilogue.gate.defined() ? x.dim(0) : 1;
-  const Shape shape{
-      layer.operand,          layer.dtype,          y.elements() / layer.out_features() / samples,
-      layer.out_features(),   layer.in_features(),  epilogue.activation,
-      layer.scales.defined(), layer.bias.defined(), epilogue.gate.defined(),
-      residual.defined()};
+  const DType gate_dtype = epilogue.gate.defined() ? epilogue.gate.dtype() : layer.dtype;
+  const Shape shape{.operand = layer.operand,
+                    .dtype = layer.dtype,
+                    .gate_dtype = gate_dtype,
+                    .rows = y.elements() / layer.out_features() / samples,
+                    .n = layer.out_features(),
+                    .k = layer.in_features(),
+                    .activation = epilogue.activation,
+                    .scale = layer.scales.defined(),
+                    .bias = layer.bias.defined(),
+                    .gate = epilogue.gate.defined(),
+                    .residual = residual.defined()};
   const Operands keys = operands(shape);
   translating("linear", [&] {
     auto& [matmul, scratchpad, args] = primitive(shape, layer.layout);
@@ -275,7 +285,7 @@ void LinearKernels::run(const Tensor& x, const ops::PreparedLinear& weights,
       args[DNNL_ARG_DST].set_data_handle(part(y));
       if (shape.gate) {
         args[keys.gate].set_data_handle(gate.data +
-                                        sample * gate.row_stride * dtype_bits(layer.dtype) / 8);
+                                        sample * gate.row_stride * dtype_bits(gate_dtype) / 8);
       }
       if (shape.residual) args[keys.residual].set_data_handle(part(residual));
       onednn_.execute(matmul, scratchpad, args);

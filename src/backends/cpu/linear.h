@@ -41,6 +41,7 @@ class LinearKernels {
   struct Shape {
     DType operand;  ///< of what is multiplied
     DType dtype;    ///< of everything else, except the float32 scales
+    DType gate_dtype;
     std::int64_t rows, n, k;
     ops::Activation activation;
     bool scale, bias, gate, residual;

@@ -57,13 +57,13 @@ HWY_INLINE double sum_deviations(const T* x, std::int64_t count, float centre) {
 }
 
 /// y = (x - mean) * factor * (scale_offset + scale) + shift for one row.
-template <class T>
-HWY_INLINE void scale_shift(const NormArgs& args, std::int64_t row, VF mean, VF factor) {
+template <class T, class Scale>
+HWY_INLINE void scale_shift_by(const NormArgs& args, std::int64_t row, VF mean, VF factor) {
   const T* x = args.x.row<T>(row);
   T* y = args.y.row<T>(row);
   const std::int64_t sample = row / args.rows_per_sample;
-  const T* scale = args.scale.data != nullptr ? args.scale.row<T>(sample) : nullptr;
-  const T* shift = args.shift.data != nullptr ? args.shift.row<T>(sample) : nullptr;
+  const Scale* scale = args.scale.data != nullptr ? args.scale.row<Scale>(sample) : nullptr;
+  const Scale* shift = args.shift.data != nullptr ? args.shift.row<Scale>(sample) : nullptr;
   const VF offset = hn::Set(F32(), args.scale_offset);
   each_vector(args.x.cols, [&](std::int64_t i, auto part) HWY_ATTR {
     VF v = (load(x + i, part) - mean) * factor;
@@ -71,6 +71,12 @@ HWY_INLINE void scale_shift(const NormArgs& args, std::int64_t row, VF mean, VF 
     if (shift != nullptr) v += load(shift + i, part);
     store(v, y + i, part);
   });
+}
+
+template <class T>
+HWY_INLINE void scale_shift(const NormArgs& args, std::int64_t row, VF mean, VF factor) {
+  if (args.scale_dtype == DType::kF32) return scale_shift_by<T, float>(args, row, mean, factor);
+  scale_shift_by<T, T>(args, row, mean, factor);
 }
 
 /// The mean is taken of the distances to the row's first element, where a large common offset has
@@ -115,13 +121,12 @@ void RmsNorm(const NormArgs& args, std::int64_t begin, std::int64_t end) {
   rms_norm<float>(args, begin, end);
 }
 
-/// y = rotate(rms_norm(x) * weight) for one head; even and odd channels are the pairs.
+/// y = rotate(x * factor * weight) for one head; even and odd channels are the pairs.
 template <class T>
-HWY_INLINE void norm_rope_head(const RopeArgs& args, const T* x, const T* weight, const float* cos,
-                               const float* sin, T* y) {
+HWY_INLINE void rotate_head(const RopeArgs& args, const T* x, VF factor, const T* weight,
+                            const float* cos, const float* sin, T* y) {
   const F32 d;
   const std::int64_t width = args.head_dim;
-  const VF factor = rsqrt_mean_square(x, width, args.eps);
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   HWY_ALIGN float normed[2 * hn::MaxLanes(d)];
   for (std::int64_t i = 0; i < width / 2; i += lanes) {
@@ -142,6 +147,19 @@ HWY_INLINE void norm_rope_head(const RopeArgs& args, const T* x, const T* weight
   }
 }
 
+/// y = rotate(rms_norm(x) * weight) for all heads of a token's q or k.
+template <class T>
+HWY_INLINE void norm_rope_token(const RopeArgs& args, const T* x, const T* weight, const float* cos,
+                                const float* sin, T* y) {
+  const std::int64_t width = args.heads * args.head_dim;
+  for (std::int64_t first = 0; first < width; first += args.norm_width) {
+    const VF factor = rsqrt_mean_square(x + first, args.norm_width, args.eps);
+    for (std::int64_t i = 0; i < args.norm_width; i += args.head_dim) {
+      rotate_head(args, x + first + i, factor, weight + i, cos, sin, y + first + i);
+    }
+  }
+}
+
 template <class T>
 void norm_rope(const RopeArgs& args, std::int64_t begin, std::int64_t end) {
   const std::int64_t width = args.heads * args.head_dim;
@@ -151,12 +169,10 @@ void norm_rope(const RopeArgs& args, std::int64_t begin, std::int64_t end) {
     const float* cos = args.cos + token * (args.head_dim / 2);
     const float* sin = args.sin + token * (args.head_dim / 2);
     const T* x = args.qkv.row<T>(row);
-    for (std::int64_t i = 0; i < width; i += args.head_dim) {
-      norm_rope_head(args, x + i, reinterpret_cast<const T*>(args.q_norm), cos, sin,
-                     reinterpret_cast<T*>(args.q) + target + i);
-      norm_rope_head(args, x + width + i, reinterpret_cast<const T*>(args.k_norm), cos, sin,
-                     reinterpret_cast<T*>(args.k) + target + i);
-    }
+    norm_rope_token(args, x, reinterpret_cast<const T*>(args.q_norm), cos, sin,
+                    reinterpret_cast<T*>(args.q) + target);
+    norm_rope_token(args, x + width, reinterpret_cast<const T*>(args.k_norm), cos, sin,
+                    reinterpret_cast<T*>(args.k) + target);
     std::memcpy(reinterpret_cast<T*>(args.v) + target, x + 2 * width,
                 static_cast<std::size_t>(width) * sizeof(T));
   }

@@ -58,6 +58,10 @@ TEST_F(OpsChecks, Norms) {
           "shift");
   refuses([&] { layer_norm_modulate(x, make({2, 8}), make({2, 9}), 0); }, "layer_norm_modulate",
           "scale");
+  refuses([&] { layer_norm_modulate(x, make({3, 8}), make({3, 8}), 0); }, "layer_norm_modulate",
+          "shift");
+  refuses([&] { layer_norm_modulate(x, make({2, 8}, DType::kBF16), make({2, 8}), 0); },
+          "layer_norm_modulate", "scale");
   refuses([&] { rms_norm(x, make({8}, DType::kBF16), 0); }, "rms_norm", "weight");
   refuses([&] { group_norm(image, 4, make({6}), make({6}), 0, Activation::kNone); }, "group_norm",
           "groups");
@@ -79,6 +83,7 @@ TEST_F(OpsChecks, AttentionAndRope) {
   };
   refuses([&] { rotate(make({1, 3, 25}), make({4}), rope); }, "norm_rope_heads", "width");
   refuses([&] { rotate(make({1, 3, 24}), make({3}), rope); }, "norm_rope_heads", "q_norm");
+  refuses([&] { rotate(make({1, 3, 24}), make({12}), rope); }, "norm_rope_heads", "q_norm");
   refuses([&] { rotate(make({1, 4, 24}), make({4}), rope); }, "norm_rope_heads", "rope.cos");
   refuses([&] { rotate(make({1, 3, 24}), make({4}), {rope.cos, make({3, 2}, DType::kBF16)}); },
           "norm_rope_heads", "rope");

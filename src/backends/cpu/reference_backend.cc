@@ -184,7 +184,7 @@ void CpuReferenceBackend::layer_norm_modulate(const Tensor& x, const Tensor& shi
   Floats result(input.size());
   for (std::int64_t row = 0; row < x.dim(0) * x.dim(1); ++row) {
     const auto [mean, variance] = moments(&input[at(row * d)], d);
-    const std::int64_t sample = row / x.dim(1);
+    const std::int64_t sample = shift.dim(0) == 1 ? 0 : row / x.dim(1);
     for (std::int64_t i = 0; i < d; ++i) {
       const double normed = (input[at(row * d + i)] - mean) / std::sqrt(variance + eps);
       result[at(row * d + i)] = static_cast<float>((1.0 + scales[at(sample * d + i)]) * normed +
@@ -244,16 +244,18 @@ void CpuReferenceBackend::norm_rope_heads(std::span<const ops::PackedQkv> stream
   const std::int64_t d = out.q.dim(3);
   const Floats cosines = to_floats(rope.cos);
   const Floats sines = to_floats(rope.sin);
+  // All channels of a token that are normalised together, one head or all of them.
   const auto rotated_norm = [&](const float* x, const Floats& weight, std::int64_t token,
                                 float* y) {
-    const double factor = rsqrt_mean_square(x, d, eps);
-    for (std::int64_t i = 0; i < d / 2; ++i) {
-      const double a = x[2 * i] * factor * weight[at(2 * i)];
-      const double b = x[2 * i + 1] * factor * weight[at(2 * i + 1)];
-      const double c = cosines[at(token * (d / 2) + i)];
-      const double s = sines[at(token * (d / 2) + i)];
-      y[2 * i] = static_cast<float>(a * c - b * s);
-      y[2 * i + 1] = static_cast<float>(b * c + a * s);
+    const auto width = static_cast<std::int64_t>(weight.size());
+    const double factor = rsqrt_mean_square(x, width, eps);
+    for (std::int64_t i = 0; i < width; i += 2) {
+      const double a = x[i] * factor * weight[at(i)];
+      const double b = x[i + 1] * factor * weight[at(i + 1)];
+      const double c = cosines[at(token * (d / 2) + i % d / 2)];
+      const double s = sines[at(token * (d / 2) + i % d / 2)];
+      y[i] = static_cast<float>(a * c - b * s);
+      y[i + 1] = static_cast<float>(b * c + a * s);
     }
   };
   std::int64_t first = 0;
@@ -267,12 +269,12 @@ void CpuReferenceBackend::norm_rope_heads(std::span<const ops::PackedQkv> stream
     Floats k(size);
     Floats v(size);
     for (std::int64_t row = 0; row < out.q.dim(0) * length; ++row) {
-      for (std::int64_t head = 0; head < heads; ++head) {
-        const float* source = &packed[at(row * 3 * heads * d + head * d)];
-        const std::size_t target = at((row * heads + head) * d);
+      for (std::int64_t i = 0; i < heads * d; i += stream.norm_width()) {
+        const float* source = &packed[at(row * 3 * heads * d + i)];
+        const std::size_t target = at(row * heads * d + i);
         rotated_norm(source, q_norm, first + row % length, &q[target]);
         rotated_norm(source + heads * d, k_norm, first + row % length, &k[target]);
-        std::copy_n(source + 2 * heads * d, d, &v[target]);
+        std::copy_n(source + 2 * heads * d, stream.norm_width(), &v[target]);
       }
     }
     from_floats(q, out.q.slice(1, first, first + length));

@@ -94,6 +94,18 @@ TEST_F(ReferenceOps, RopeRotatesPairsAndJoinsStreams) {
   EXPECT_THAT(to_floats(out.v), ElementsAre(7, 8, 9, 10));
 }
 
+TEST_F(ReferenceOps, NormsOfAllHeadsTogether) {
+  // Two heads of 2 channels; the root mean square of (3, 4, 0, 0) is 5/2, that of (0, 0, 6, 8) 5.
+  const Tensor qkv = tensor({1, 1, 12}, {3, 4, 0, 0, 0, 0, 6, 8, 1, 2, 3, 4});
+  const Tensor weight = tensor({4}, {1, 2, 1, 2});
+  const ops::Rope rope{tensor({1, 1}, {0}), tensor({1, 1}, {1})};  // 90 degrees
+  const ops::PackedQkv packed{qkv, weight, weight};
+  const auto out = ops::norm_rope_heads({&packed, 1}, rope, 2, 0);
+  EXPECT_THAT(to_floats(out.q), Pointwise(FloatNear(1e-6F), {-3.2F, 1.2F, 0.0F, 0.0F}));
+  EXPECT_THAT(to_floats(out.k), Pointwise(FloatNear(1e-6F), {0.0F, 0.0F, -3.2F, 1.2F}));
+  EXPECT_THAT(to_floats(out.v), ElementsAre(1, 2, 3, 4));
+}
+
 TEST_F(ReferenceOps, AttentionWeighsValuesBySoftmax) {
   // Scores 0 and ln 3 for both queries: weights 1/4 and 3/4.
   const Tensor q = tensor({1, 2, 1, 1}, {1, 1});

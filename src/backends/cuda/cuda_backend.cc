@@ -243,6 +243,7 @@ void CudaBackend::layer_norm(const Tensor& x, const Tensor& weight, const Tensor
   args.dtype = x.dtype();
   args.eps = eps;
   if (weight.defined()) {
+    args.scale_dtype = weight.dtype();
     args.scale = weight.raw();
     args.shift = bias.raw();
   }
@@ -264,6 +265,7 @@ void CudaBackend::rms_norm(const Tensor& x, const Tensor& weight, float eps, con
   args.y = row_view(y);
   args.dtype = x.dtype();
   args.eps = eps;
+  args.scale_dtype = weight.dtype();
   args.scale = weight.raw();
   launch_rms_norm(args, stream());
 }
@@ -309,6 +311,7 @@ void CudaBackend::norm_rope_heads(std::span<const ops::PackedQkv> streams, const
     args.dtype = stream.qkv.dtype();
     args.q_norm = stream.q_norm.raw();
     args.k_norm = stream.k_norm.raw();
+    args.across_heads = stream.norm_width() != head_dim;
     args.cos = rope.cos.data<float>() + first * (head_dim / 2);
     args.sin = rope.sin.data<float>() + first * (head_dim / 2);
     args.eps = eps;

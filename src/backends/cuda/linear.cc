@@ -312,6 +312,7 @@ void LinearKernels::finish(const Tensor& product, ops::Activation activation,
   args.activation = activation;
   if (epilogue.residual.defined()) args.residual = row_view(epilogue.residual);
   if (epilogue.gate.defined()) {
+    args.gate_dtype = epilogue.gate.dtype();
     args.gate = epilogue.gate.raw();
     args.gate_stride = row_view(epilogue.gate).row_stride;
     args.rows_per_sample = product.dim(1);

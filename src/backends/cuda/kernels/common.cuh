@@ -36,14 +36,17 @@ __device__ inline float rounded(float value) {
 template <typename T>
 inline constexpr int kLanes = 16 / static_cast<int>(sizeof(T));
 
-/// V consecutive elements as float32: one 16-byte access when V = kLanes<T>, plain loads else.
+/// V consecutive elements as float32: 16-byte accesses where they fill such, plain loads else.
 template <int V, typename T>
 __device__ inline void load(const T* from, float (&values)[V]) {
-  if constexpr (V * sizeof(T) == 16) {
-    const uint4 raw = *reinterpret_cast<const uint4*>(from);
-    const T* const elements = reinterpret_cast<const T*>(&raw);
+  if constexpr (V * sizeof(T) % 16 == 0) {
 #pragma unroll
-    for (int i = 0; i < V; ++i) values[i] = to_f32(elements[i]);
+    for (int first = 0; first < V; first += kLanes<T>) {
+      const uint4 raw = *reinterpret_cast<const uint4*>(from + first);
+      const T* const elements = reinterpret_cast<const T*>(&raw);
+#pragma unroll
+      for (int i = 0; i < kLanes<T>; ++i) values[first + i] = to_f32(elements[i]);
+    }
   } else {
 #pragma unroll
     for (int i = 0; i < V; ++i) values[i] = to_f32(from[i]);

@@ -54,6 +54,17 @@ __device__ Statistics statistics_of(HeldRow<V, kHeld>& row, std::int64_t cols, f
   return {mean, rsqrtf(sum_block(squares, scratch) / count + eps)};
 }
 
+/// V columns of what multiplies rows of T per sample, T or float32.
+template <int V, typename T>
+__device__ void load_vector(const void* from, DType dtype, std::int64_t offset,
+                            float (&values)[V]) {
+  if (dtype == DType::kF32) {
+    load(static_cast<const float*>(from) + offset, values);
+  } else {
+    load(static_cast<const T*>(from) + offset, values);
+  }
+}
+
 /// result = (x - mean) * factor * (offset + scale) + shift for V columns.
 template <int V, typename T>
 __device__ void modulate(const NormArgs& args, const Statistics& s, std::int64_t sample,
@@ -64,8 +75,8 @@ __device__ void modulate(const NormArgs& args, const Statistics& s, std::int64_t
   const std::int64_t offset = sample * args.modulation_stride + col;
   float scale[V];
   float shift[V] = {};
-  load(static_cast<const T*>(args.scale) + offset, scale);
-  if (args.shift != nullptr) load(static_cast<const T*>(args.shift) + offset, shift);
+  load_vector<V, T>(args.scale, args.scale_dtype, offset, scale);
+  if (args.shift != nullptr) load_vector<V, T>(args.shift, args.scale_dtype, offset, shift);
 #pragma unroll
   for (int j = 0; j < V; ++j) v[j] = v[j] * (args.scale_offset + scale[j]) + shift[j];
 }
@@ -92,7 +103,7 @@ __device__ void gated_sum(const GatedResidualArgs& args, std::int64_t row, std::
   }
   if (args.gate != nullptr) {
     float gate[V];
-    load(static_cast<const T*>(args.gate) + sample * args.gate_stride + col, gate);
+    load_vector<V, T>(args.gate, args.gate_dtype, sample * args.gate_stride + col, gate);
 #pragma unroll
     for (int j = 0; j < V; ++j) v[j] *= gate[j];
   }
@@ -183,8 +194,8 @@ bool fits(const RowView& view, std::int64_t bytes) {
   return view.data == nullptr || vectors_fit(view.data, view.row_stride, view.cols, bytes);
 }
 
-bool fits(const void* data, std::int64_t stride, std::int64_t cols, std::int64_t bytes) {
-  return data == nullptr || vectors_fit(data, stride, cols, bytes);
+bool fits(const void* data, DType dtype, std::int64_t stride, std::int64_t cols) {
+  return data == nullptr || vectors_fit(data, stride, cols, dtype_bits(dtype) / 8);
 }
 
 /// Codes are written 16 bytes of activations, so 8 or 4 bytes of codes, at a time.
@@ -197,13 +208,13 @@ bool result_fits(const NormArgs& args, std::int64_t bytes) {
 
 bool norm_fits(const NormArgs& args, std::int64_t bytes) {
   return result_fits(args, bytes) && args.y.cols * bytes % 16 == 0 &&
-         fits(args.scale, args.modulation_stride, args.y.cols, bytes) &&
-         fits(args.shift, args.modulation_stride, args.y.cols, bytes);
+         fits(args.scale, args.scale_dtype, args.modulation_stride, args.y.cols) &&
+         fits(args.shift, args.scale_dtype, args.modulation_stride, args.y.cols);
 }
 
 bool gated_fits(const GatedResidualArgs& args, std::int64_t bytes) {
   return fits(args.x, bytes) && fits(args.residual, bytes) && fits(args.y, bytes) &&
-         fits(args.gate, args.gate_stride, args.x.cols, bytes);
+         fits(args.gate, args.gate_dtype, args.gate_stride, args.x.cols);
 }
 
 /// Calls f(std::integral_constant<int, vectors per thread>) for a row of this many vectors.

@@ -16,7 +16,8 @@ struct NormArgs {
   RowView y;  ///< of dtype, or E4M3 codes; may be x
   DType dtype = DType::kF32;
   float eps = 0;
-  const void* scale = nullptr;         ///< [cols] of dtype per sample; null: y = norm(x)
+  DType scale_dtype = DType::kF32;     ///< of scale and shift: dtype or kF32
+  const void* scale = nullptr;         ///< [cols] per sample; null: y = norm(x)
   const void* shift = nullptr;         ///< likewise; null: 0
   std::int64_t modulation_stride = 0;  ///< elements between samples' rows of scale and shift
   float scale_offset = 0;
@@ -29,14 +30,16 @@ void launch_layer_norm(const NormArgs& args, cudaStream_t stream);
 /// norm(x) = x / sqrt(mean(x^2) + eps) (Zhang & Sennrich 2019).
 void launch_rms_norm(const NormArgs& args, cudaStream_t stream);
 
-/// y = residual + gate * activation(x), all of dtype. Reads x and residual once, writes y once.
+/// y = residual + gate * activation(x), all but the gate of dtype. Reads x and residual once,
+/// writes y once.
 struct GatedResidualArgs {
   RowView x;
   RowView residual;  ///< data null: 0
   RowView y;         ///< may be x or residual
   DType dtype = DType::kF32;
-  const void* gate = nullptr;    ///< [cols] of dtype per sample; null: 1
-  std::int64_t gate_stride = 0;  ///< elements between samples' gates
+  DType gate_dtype = DType::kF32;  ///< dtype or kF32
+  const void* gate = nullptr;      ///< [cols] per sample; null: 1
+  std::int64_t gate_stride = 0;    ///< elements between samples' gates
   std::int64_t rows_per_sample = 1;
   ops::Activation activation = ops::Activation::kNone;
 };

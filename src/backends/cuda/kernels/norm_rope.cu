@@ -134,6 +134,98 @@ __global__ void __launch_bounds__(kThreads) norm_rope_any(NormRopeArgs args, int
   }
 }
 
+/// q, k or v of one token, all its heads: what the blocks of blockIdx = (row, part) work on.
+template <typename T>
+__device__ const T* part_of_row(const NormRopeArgs& args, int part) {
+  return reinterpret_cast<const T*>(args.qkv.data) +
+         static_cast<std::int64_t>(blockIdx.x) * args.qkv.row_stride +
+         part * args.heads * args.head_dim;
+}
+
+/// A token's q or k in the registers of a block; v passes through. Vector i of a thread is column
+/// (i * kThreads + threadIdx.x) * V.
+template <typename T, int V, int kHeld>
+__global__ void __launch_bounds__(kThreads) norm_rope_row(NormRopeArgs args) {
+  __shared__ float scratch[32];
+  const int part = static_cast<int>(blockIdx.y);
+  const std::int64_t row = blockIdx.x;
+  const int head_dim = static_cast<int>(args.head_dim);
+  const int cols = static_cast<int>(args.heads) * head_dim;
+  const T* const x = part_of_row<T>(args, part);
+  float held[kHeld][V];
+  float squares = 0;
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) {
+    const int col = (i * kThreads + static_cast<int>(threadIdx.x)) * V;
+    if (col < cols) {
+      load(x + col, held[i]);
+      squares += sum_of_squares(held[i]);
+    }
+  }
+  const bool normed = part != 2;
+  float factor = 1;
+  if (normed) {
+    factor = rsqrtf(sum_block(squares, scratch) / static_cast<float>(cols) + args.eps);
+  }
+  const T* const weight = static_cast<const T*>(part == 0 ? args.q_norm : args.k_norm);
+  const std::int64_t angles = row % args.tokens * (head_dim / 2);
+  float cos[V / 2];
+  float sin[V / 2];
+  int loaded = -1;  // the channel whose angles are at hand: the same for all i in usual heads
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) {
+    const int col = (i * kThreads + static_cast<int>(threadIdx.x)) * V;
+    if (col >= cols) continue;
+    const int channel = col % head_dim;
+    if (normed) {
+      if (channel != loaded) {
+        load(args.cos + angles + channel / 2, cos);
+        load(args.sin + angles + channel / 2, sin);
+        loaded = channel;
+      }
+      normalize_and_rotate(held[i], factor, weight + col, cos, sin);
+    }
+    write<T, V>(args, {row, part, 0}, col, held[i]);
+  }
+}
+
+/// The same for any even head_dim, width and alignment: a pair of channels at a time, read twice.
+template <typename T>
+__global__ void __launch_bounds__(kThreads) norm_rope_row_any(NormRopeArgs args) {
+  __shared__ float scratch[32];
+  const int part = static_cast<int>(blockIdx.y);
+  const std::int64_t row = blockIdx.x;
+  const std::int64_t cols = args.heads * args.head_dim;
+  const T* const x = part_of_row<T>(args, part);
+  const std::int64_t first = static_cast<std::int64_t>(threadIdx.x) * 2;
+  constexpr std::int64_t kStep = kThreads * 2;
+  float factor = 1;
+  if (part != 2) {
+    float squares = 0;
+    for (std::int64_t col = first; col < cols; col += kStep) {
+      float v[2];
+      load(x + col, v);
+      squares += sum_of_squares(v);
+    }
+    factor = rsqrtf(sum_block(squares, scratch) / static_cast<float>(cols) + args.eps);
+  }
+  const T* const weight = static_cast<const T*>(part == 0 ? args.q_norm : args.k_norm);
+  for (std::int64_t col = first; col < cols; col += kStep) {
+    float v[2];
+    load(x + col, v);
+    if (part != 2) {
+      const std::int64_t angle = (row % args.tokens * args.head_dim + col % args.head_dim) / 2;
+      const float cos[1] = {args.cos[angle]};
+      const float sin[1] = {args.sin[angle]};
+      normalize_and_rotate(v, factor, weight + col, cos, sin);
+    }
+    float even[1] = {v[0]};
+    float odd[1] = {v[1]};
+    write<T, 1>(args, {row, part, 0}, col, even);
+    write<T, 1>(args, {row, part, 0}, col + 1, odd);
+  }
+}
+
 template <typename T, int V>
 __global__ void __launch_bounds__(kThreads) largest_magnitude(RowView x, float* largest) {
   __shared__ float scratch[32];
@@ -165,10 +257,11 @@ bool rows_fit(const RowView& view, std::int64_t bytes) {
 
 bool fits(const NormRopeArgs& args, std::int64_t bytes) {
   const std::int64_t result = args.codes ? 1 : bytes;
+  const std::int64_t weights = args.head_dim * (args.across_heads ? args.heads : 1);
   return rows_fit(args.qkv, bytes) && rows_fit(args.q, result) && rows_fit(args.k, result) &&
          rows_fit(args.v, result) && args.head_dim * bytes % 16 == 0 &&
-         vectors_fit(args.q_norm, 0, args.head_dim, bytes) &&
-         vectors_fit(args.k_norm, 0, args.head_dim, bytes) &&
+         vectors_fit(args.q_norm, 0, weights, bytes) &&
+         vectors_fit(args.k_norm, 0, weights, bytes) &&
          // 4 or 2 angles at a time; 16 bytes only where their rows are 16-byte multiples
          vectors_fit(args.cos, args.head_dim / 2, args.head_dim / 2, sizeof(float)) &&
          vectors_fit(args.sin, args.head_dim / 2, args.head_dim / 2, sizeof(float));
@@ -199,14 +292,39 @@ bool launch_lanes(const NormRopeArgs& args, cudaStream_t stream) {
   }
 }
 
+/// All heads of a token together.
+template <typename T>
+void launch_row(const NormRopeArgs& args, int parts, cudaStream_t stream) {
+  constexpr int V = kLanes<T>;
+  const dim3 grid(static_cast<unsigned>(args.qkv.rows), static_cast<unsigned>(parts));
+  const auto launch = [&](auto held) {
+    norm_rope_row<T, V, held.value><<<grid, kThreads, 0, stream>>>(args);
+  };
+  const unsigned held = blocks_for(args.heads * args.head_dim, kThreads * V);
+  if (!fits(args, sizeof(T)) || held > 8) {
+    norm_rope_row_any<T><<<grid, kThreads, 0, stream>>>(args);
+  } else if (held <= 1) {
+    launch(std::integral_constant<int, 1>());
+  } else if (held <= 2) {
+    launch(std::integral_constant<int, 2>());
+  } else if (held <= 3) {
+    launch(std::integral_constant<int, 3>());
+  } else if (held <= 5) {  // 24 and 40 heads of 128: bf16
+    launch(std::integral_constant<int, 5>());
+  } else {
+    launch(std::integral_constant<int, 8>());
+  }
+}
+
 }  // namespace
 
 void launch_norm_rope(const NormRopeArgs& args, cudaStream_t stream) {
   if (args.qkv.rows == 0) return;
   with_element(args.dtype, [&](auto element) {
     using T = decltype(element);
-    if (launch_lanes<T>(args, stream)) return;
     const int parts = args.v.data == nullptr ? 2 : 3;
+    if (args.across_heads) return launch_row<T>(args, parts, stream);
+    if (launch_lanes<T>(args, stream)) return;
     const dim3 grid(static_cast<unsigned>(args.qkv.rows),
                     blocks_for(parts * args.heads, kThreads / 32));
     norm_rope_any<T><<<grid, kThreads, 0, stream>>>(args, parts);

@@ -8,18 +8,21 @@
 
 namespace dither::cuda {
 
-/// One stream of ops::norm_rope_heads: per head, q and k are divided by their root mean square and
-/// multiplied by their norm's weight, then pairs of channels (2i, 2i+1) are rotated:
+/// One stream of ops::norm_rope_heads: per head, or all heads of a token together, q and k are
+/// divided by their root mean square and multiplied by their norm's weight, then pairs of channels
+/// (2i, 2i+1) are rotated:
 ///   y_{2i} = x_{2i} cos_i - x_{2i+1} sin_i,  y_{2i+1} = x_{2i+1} cos_i + x_{2i} sin_i.
-/// Reads and writes q and k once (and v where it moves).
+/// Reads and writes q and k once (and v where it moves); across heads up to 8192 channels (4096 of
+/// f32), beyond them reads twice.
 struct NormRopeArgs {
   RowView qkv;              ///< [B tokens, 3 H D], columns [q | k | v]
   std::int64_t tokens = 0;  ///< of this stream, per sample
   std::int64_t heads = 0;
   std::int64_t head_dim = 0;  ///< even
   DType dtype = DType::kF32;
-  const void* q_norm = nullptr;  ///< [D] of dtype
+  const void* q_norm = nullptr;  ///< [D] of dtype; [H D] across heads
   const void* k_norm = nullptr;
+  bool across_heads = false;   ///< all heads of a token are normalised together
   const float* cos = nullptr;  ///< [tokens, D/2] of this stream
   const float* sin = nullptr;
   float eps = 0;
