@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,6 +17,8 @@ struct TensorSpec {
   Shape shape;
   std::string sequence = {};  ///< the LayerSequence that it belongs to; empty: none
   std::int64_t layer = 0;     ///< of the sequence
+  /// On the device, whatever that of the activations is; absent: theirs.
+  std::optional<DType> dtype = std::nullopt;
 };
 
 /// Every tensor of a model: the single place where its names and shapes are written down. A model
@@ -24,7 +27,7 @@ struct TensorSpec {
 class TensorTable {
  public:
   void add(std::string name, const Shape& shape) {
-    specs_.push_back({std::move(name), shape, sequence_, layer_});
+    specs_.push_back({std::move(name), shape, sequence_, layer_, dtype_});
   }
   /// What is added from now on belongs to layer `layer` of a LayerSequence; to none where
   /// `sequence` is empty.
@@ -32,6 +35,8 @@ class TensorTable {
     sequence_ = std::move(sequence);
     layer_ = layer;
   }
+  /// What is added from now on has this dtype on the device; that of the activations where absent.
+  void in_dtype(std::optional<DType> dtype) { dtype_ = dtype; }
   /// "<name>.weight" [out, in] and, with `bias`, "<name>.bias" [out].
   void add_linear(const std::string& name, std::int64_t out, std::int64_t in, bool bias = true);
   /// "<name>.weight" [out, in, kernel, kernel] and "<name>.bias" [out].
@@ -59,6 +64,7 @@ class TensorTable {
   std::vector<std::string> ignored_;
   std::string sequence_;
   std::int64_t layer_ = 0;
+  std::optional<DType> dtype_;
 };
 
 }  // namespace dither::nn

@@ -46,6 +46,8 @@ class WeightScope {
   /// The scope one name below; an index for "blocks.0".
   WeightScope operator/(std::string_view name) const;
   WeightScope operator/(int index) const;
+  /// The same position for a layer whose activations are of another dtype.
+  WeightScope with_dtype(DType dtype) const;
 
   ops::Backend& backend() const { return *backend_; }
   DType dtype() const { return dtype_; }
@@ -58,8 +60,8 @@ class WeightScope {
   Tensor host(std::string_view leaf) const;
   /// The tensor on the backend, in dtype().
   Tensor upload(std::string_view leaf) const;
-  /// Weight and scales of this position's linear layer, as stored. A 1 x 1 convolution [N, K, 1, 1]
-  /// is one too.
+  /// Weight and scales of this position's linear layer, as stored. A convolution whose kernel is
+  /// its stride is one too, over channels-last patches: [N, C, k...] becomes [N, k... C].
   quant::LinearWeight linear_weight() const;
   /// As what linear weights lie in memory.
   const quant::WeightPolicy& policy() const { return policy_; }

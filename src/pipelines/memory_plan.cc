@@ -45,7 +45,8 @@ std::size_t resident_bytes(const nn::TensorSpec& spec, const quant::WeightSource
   }
   const bool codes = layer != nullptr && keeps_codes(*layer, dtype, policy);
   const auto elements = static_cast<std::size_t>(element_count(spec.shape));
-  const auto bits = static_cast<std::size_t>(dtype_bits(codes ? DType::kF8E4M3 : dtype));
+  const auto bits =
+      static_cast<std::size_t>(dtype_bits(codes ? DType::kF8E4M3 : spec.dtype.value_or(dtype)));
   const std::size_t bytes = elements * bits / 8;
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }

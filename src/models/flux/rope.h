@@ -17,7 +17,7 @@ struct TokenGrid {
   std::int64_t tokens() const { return rows * cols; }
 };
 
-/// A token's place along each rotary axis; a family uses as many of the four as it has.
+/// A token's place along each rotary axis, from 0 on; a family uses as many of the four as it has.
 using TokenPosition = std::array<std::int64_t, 4>;
 
 /// Rotary tables of a sequence, [L, sum(axes_dims) / 2]: pair k of an axis with D channels turns by

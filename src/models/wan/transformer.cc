@@ -1,0 +1,145 @@
+#include "models/wan/transformer.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace dither::models {
+namespace {
+
+void require(bool condition, std::string_view what) {
+  if (!condition) {
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("Wan transformer: {}", what));
+  }
+}
+
+/// table [R, W] + vectors [B, W] -> [R, B, W].
+Tensor shifted(const Tensor& table, const Tensor& vectors) {
+  std::vector<Tensor> samples;
+  for (std::int64_t b = 0; b < vectors.dim(0); ++b) {
+    const Tensor vector = ops::contiguous(vectors.slice(0, b, b + 1)).reshape({table.dim(1)});
+    samples.push_back(ops::add(table, vector).unflatten(0, table.dim(0), 1));
+  }
+  return samples.size() == 1 ? samples.front() : ops::concat(samples, 1);
+}
+
+/// Row r of [R, B, W], [B, W].
+Tensor row_of(const Tensor& rows, std::int64_t r) {
+  return rows.slice(0, r, r + 1).reshape({rows.dim(1), rows.dim(2)});
+}
+
+}  // namespace
+
+WanTransformer::WanTransformer(const nn::WeightScope& scope, const WanConfig& config)
+    : config_(config),
+      backend_(&scope.backend()),
+      dtype_(scope.dtype()),
+      patch_embedding_(scope / "patch_embedding"),
+      time_embedder_((scope / "condition_embedder.time_embedder").with_dtype(DType::kF32)),
+      time_proj_(scope / "condition_embedder.time_proj"),
+      text_in_(scope / "condition_embedder.text_embedder.linear_1"),
+      text_out_(scope / "condition_embedder.text_embedder.linear_2"),
+      text_layers_(scope, kWanTextProjections, config.num_layers),
+      block_layers_(scope, kWanBlocks, config.num_layers),
+      proj_out_(scope / "proj_out") {
+  const nn::WeightScope floats = scope.with_dtype(DType::kF32);
+  std::vector<Tensor> tables;
+  for (int i = 0; i < config.num_layers; ++i) {
+    const nn::WeightScope block = scope / "blocks" / i;
+    text_layers_.add([&] { text_projections_.emplace_back(block, config); });
+    block_layers_.add([&] { blocks_.emplace_back(block, config); });
+    tables.push_back(
+        (floats / "blocks" / i).upload("scale_shift_table").reshape({1, 6 * config.width()}));
+  }
+  block_tables_ = ops::concat(tables, 0);
+  out_table_ = floats.upload("scale_shift_table").reshape({2, config.width()});
+}
+
+void WanTransformer::check(const WanInputs& inputs) const {
+  require(!inputs.timesteps.empty(), "needs a timestep");
+  require(inputs.prompt_embeds.rank() == 3 && inputs.prompt_embeds.dim(1) > 0,
+          fmt::format("prompt_embeds {} must be [B, L, D]", to_string(inputs.prompt_embeds)));
+  const VideoGrid& grid = inputs.grid;
+  for (const std::int64_t extent : {grid.frames, grid.height, grid.width}) {
+    require(extent > 0 && extent <= config_.rope_max_seq_len,
+            fmt::format("a video of {} x {} x {} tokens, each extent must be 1 to {}", grid.frames,
+                        grid.height, grid.width, config_.rope_max_seq_len));
+  }
+}
+
+WanConditioning WanTransformer::prepare(const WanInputs& inputs) const {
+  check(inputs);
+  return {.text = text(inputs.prompt_embeds),
+          .rope = wan_rope(config_, inputs.grid, *backend_),
+          .modulations = modulations(inputs)};
+}
+
+/// [N, B, 7 D] f32.
+Tensor WanTransformer::modulations(const WanInputs& inputs) const {
+  const Tensor sinusoid =
+      backend_->upload(sinusoidal_embedding(inputs.timesteps, config_.freq_dim), DType::kF32);
+  const Tensor temb = ops::cast(time_embedder_(sinusoid), dtype_);                   // [N, D]
+  const Tensor projected = time_proj_(ops::activate(temb, ops::Activation::kSilu));  // [N, 6 D]
+  const Tensor vectors =
+      ops::concat({ops::cast(projected, DType::kF32), ops::cast(temb, DType::kF32)}, -1);
+  const Tensor of_one = vectors.unflatten(0, vectors.dim(0), 1);
+  const std::vector<Tensor> samples(static_cast<std::size_t>(inputs.prompt_embeds.dim(0)), of_one);
+  return samples.size() == 1 ? of_one : ops::concat(samples, 1);
+}
+
+/// [blocks, 2, B, L_text, D].
+Tensor WanTransformer::text(const Tensor& prompt_embeds) const {
+  const Tensor embedded = text_out_(text_in_(prompt_embeds, ops::Activation::kGeluTanh));
+  const Shape shape = embedded.shape();
+  Tensor result = ops::empty_like(embedded, {config_.num_layers, 2, shape[0], shape[1], shape[2]});
+  nn::LayerSequence::Pass pass(text_layers_);
+  for (std::int64_t i = 0; i < config_.num_layers; ++i) {
+    const Tensor layer = result.slice(0, i, i + 1).reshape({2, shape[0], shape[1], shape[2]});
+    pass.run(kWanTextProjections, [&] {
+      text_projections_[static_cast<std::size_t>(i)](embedded, layer.slice(0, 0, 1).reshape(shape),
+                                                     layer.slice(0, 1, 2).reshape(shape));
+    });
+  }
+  return result;
+}
+
+WanText WanTransformer::text_of(const WanConditioning& conditioning, std::int64_t block) const {
+  const Tensor& all = conditioning.text;
+  const Shape shape = {all.dim(2), all.dim(3), config_.num_attention_heads,
+                       config_.attention_head_dim};
+  const Tensor pair =
+      all.slice(0, block, block + 1).reshape({2, all.dim(2), all.dim(3), all.dim(4)});
+  return {.k = pair.slice(0, 0, 1).reshape(shape), .v = pair.slice(0, 1, 2).reshape(shape)};
+}
+
+Tensor WanTransformer::velocity(const Tensor& latents, const WanConditioning& conditioning,
+                                const Tensor& modulations,
+                                ops::AttentionPrecision precision) const {
+  const std::int64_t width = config_.width();
+  require(modulations.rank() == 2 && modulations.dim(1) == 7 * width,
+          fmt::format("modulations {} must be [B, {}]", to_string(modulations), 7 * width));
+  const Tensor steps = shifted(block_tables_, modulations.slice(-1, 0, 6 * width));
+  const Tensor out = shifted(out_table_, modulations.slice(-1, 6 * width, 7 * width));
+  const auto norm = [&](std::size_t i) {
+    return i < blocks_.size()
+               ? blocks_[i].norm(row_of(steps, static_cast<std::int64_t>(i)))
+               : norm_for(proj_out_,
+                          {.shift = row_of(out, 0), .scale = row_of(out, 1), .gate = {}});
+  };
+
+  ops::NormedStream x = normed(patch_embedding_(latents), norm(0));
+  nn::LayerSequence::Pass pass(block_layers_);
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    const auto block = static_cast<std::int64_t>(i);
+    x = pass.run(fmt::format("blocks.{}", i), [&] {
+      return blocks_[i](x, row_of(steps, block), text_of(conditioning, block), norm(i + 1),
+                        conditioning.rope, precision);
+    });
+  }
+  return proj_out_(x.normalized);
+}
+
+}  // namespace dither::models

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "models/flux/timestep_embedding.h"
+#include "models/wan/blocks.h"
+#include "models/wan/config.h"
+#include "models/wan/rope.h"
+#include "nn/layer_sequence.h"
+#include "nn/layers.h"
+#include "nn/weight_scope.h"
+
+namespace dither::models {
+
+/// What one trajectory is conditioned on.
+struct WanInputs {
+  Tensor prompt_embeds;  ///< [B, L_text, text_dim]; rows past the prompt are zeros, and read
+  std::vector<float> timesteps;  ///< of every step, 0..999, whole numbers
+  VideoGrid grid = {};
+};
+
+/// Everything in the forward passes of a trajectory that does not depend on the latents, computed
+/// once for all N steps.
+struct WanConditioning {
+  Tensor text;         ///< [blocks, 2, B, L_text, D], keys and values of the prompt
+  ops::Rope rope;      ///< of the video's tokens
+  Tensor modulations;  ///< [N, B, 7 D] f32: the blocks' 6 D, the output's D
+
+  /// One step's modulations, [B, 7 D].
+  Tensor at_step(std::int64_t step) const {
+    return modulations.slice(0, step, step + 1).reshape({modulations.dim(1), modulations.dim(2)});
+  }
+};
+
+/// The Wan video transformer (Alibaba 2025): Wan2.2-A14B's experts, TI2V-5B, Wan2.1-T2V. The
+/// residual stream has the activations' dtype, as diffusers has it. Modulations are float32 in any,
+/// as there: a norm, its modulation or a gate and the sum round once.
+class WanTransformer {
+ public:
+  /// `config` was validated and the checkpoint checked against wan_table().
+  WanTransformer(const nn::WeightScope& scope, const WanConfig& config);
+
+  /// temb = MLP(s(t)) in float32, with the sinusoid s of the step's timestep; modulations are
+  /// time_proj(silu(temb)) and temb. Throws kInvalidArgument for inputs that do not fit the config.
+  WanConditioning prepare(const WanInputs& inputs) const;
+
+  /// Velocity (noise - data) at the step whose `modulations` [B, 7 D] are given; those of the
+  /// conditioning are not read. latents [B, L, 4 C_in]: token by token in VideoGrid's order,
+  /// channel c of latent (dy, dx) of its patch at (2 dy + dx) C + c -> [B, L, 4 C_out], likewise.
+  Tensor velocity(const Tensor& latents, const WanConditioning& conditioning,
+                  const Tensor& modulations,
+                  ops::AttentionPrecision precision = ops::AttentionPrecision::kActivations) const;
+  /// The same at step `step` of the conditioning's timesteps.
+  Tensor velocity(const Tensor& latents, const WanConditioning& conditioning,
+                  std::int64_t step) const {
+    return velocity(latents, conditioning, conditioning.at_step(step));
+  }
+
+  const WanConfig& config() const { return config_; }
+
+ private:
+  void check(const WanInputs& inputs) const;
+  Tensor modulations(const WanInputs& inputs) const;
+  Tensor text(const Tensor& prompt_embeds) const;
+  WanText text_of(const WanConditioning& conditioning, std::int64_t block) const;
+
+  WanConfig config_;
+  ops::Backend* backend_;
+  DType dtype_;
+  nn::Linear patch_embedding_;
+  EmbedderMlp time_embedder_;  ///< in float32
+  nn::Linear time_proj_;
+  nn::Linear text_in_;
+  nn::Linear text_out_;
+  nn::LayerSequence text_layers_;
+  std::vector<WanTextProjection> text_projections_;
+  nn::LayerSequence block_layers_;
+  std::vector<WanBlock> blocks_;
+  Tensor block_tables_;  ///< [blocks, 6 D] f32
+  Tensor out_table_;     ///< [2, D] f32, shift and scale
+  nn::Linear proj_out_;
+};
+
+}  // namespace dither::models
