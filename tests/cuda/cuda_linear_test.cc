@@ -43,6 +43,14 @@ TEST_P(CudaLinear, Linear) {
                              {.residual = in.strided({batch, rows, n})});
         },
         2 * sum_error(k));
+    compare(
+        [&](Inputs& in) {
+          const std::vector<ops::LinearShard> shards = {{"w", in.host({n, k}), {}}};
+          const auto layer = in.backend().prepare_linear(shards, in.dtype());
+          const Tensor x = in.tensor({batch, rows, k});
+          return ops::linear(x, *layer, {.gate = in.table({batch, n})});
+        },
+        2 * sum_error(k), sum_bound(k));
   }
 }
 
@@ -173,15 +181,21 @@ TEST_P(CudaLinear, LinearNormIsLinearThenNorm) {
       const std::vector<ops::LinearShard> shards = {{"w", in.host({n, k}), in.host({n})}};
       const auto layer = cuda_->prepare_linear(shards, GetParam());
       const Tensor x = in.strided({batch, rows, k});
-      const ops::LinearEpilogue epilogue{.gate = in.strided({batch, n}),
-                                         .residual = in.strided({batch, rows, n})};
-      ops::ModulatedNorm norm{
-          .shift = in.strided({batch, n}), .scale = in.tensor({batch, n}), .eps = 1e-6F};
-      if (codes) norm.e4m3_scale = 0.01F;
-      const ops::NormedStream fused = ops::linear_norm(x, *layer, epilogue, norm);
-      const Tensor y = ops::linear(x, *layer, epilogue);
-      EXPECT_EQ(to_floats(fused.x), to_floats(y));
-      EXPECT_EQ(to_floats(fused.normalized), to_floats(ops::layer_norm_modulate(y, norm)));
+      const Tensor residual = in.strided({batch, rows, n});
+      const auto same_bits = [&](const Tensor& gate, ops::ModulatedNorm norm) {
+        if (codes) norm.e4m3_scale = 0.01F;
+        const ops::LinearEpilogue epilogue{.gate = gate, .residual = residual};
+        const ops::NormedStream fused = ops::linear_norm(x, *layer, epilogue, norm);
+        const Tensor y = ops::linear(x, *layer, epilogue);
+        EXPECT_EQ(to_floats(fused.x), to_floats(y));
+        EXPECT_EQ(to_floats(fused.normalized), to_floats(ops::layer_norm_modulate(y, norm)));
+      };
+      same_bits(in.strided({batch, n}),
+                {.shift = in.strided({batch, n}), .scale = in.tensor({batch, n}), .eps = 1e-6F});
+      // float32, and of all samples.
+      same_bits(in.table({batch, n}),
+                {.shift = in.table({1, n}), .scale = in.table({1, n}), .eps = 1e-6F});
+      same_bits({}, {.shift = in.table({batch, n}), .scale = in.table({batch, n}), .eps = 1e-6F});
     }
   }
 }

@@ -36,6 +36,16 @@ TEST_P(CudaOps, Norms) {
           },
           0x1p-18);
     }
+    for (const std::int64_t samples : {1, 2}) {  // float32, of all samples or of each
+      compare(
+          [&](Inputs& in) {
+            const Tensor x = in.tensor(shape);
+            const Tensor both = in.table({samples, 2 * width});
+            return ops::layer_norm_modulate(x, both.slice(-1, 0, width),
+                                            both.slice(-1, width, 2 * width), eps);
+          },
+          0x1p-18);
+    }
     compare([&](Inputs& in) { return ops::rms_norm(in.tensor(shape), in.tensor({width}), eps); },
             0x1p-19);
   }
@@ -121,6 +131,64 @@ TEST_P(CudaOps, NormRopeHeads) {
             0x1p-19);
       }
     }
+  }
+}
+
+// All heads together: one vector a thread and several, more than registers hold, odd ones.
+TEST_P(CudaOps, NormRopeAcrossHeads) {
+  struct Case {
+    std::int64_t heads, d;
+  };
+  for (const auto& [heads, d] :
+       {Case{1, 2}, Case{3, 6}, Case{5, 70}, Case{3, 24}, Case{2, 128}, Case{12, 128},
+        Case{24, 128}, Case{40, 128}, Case{64, 128}, Case{80, 128}}) {
+    for (const bool q : {true, false}) {
+      for (const bool joint : {true, false}) {
+        SCOPED_TRACE(fmt::format("H {} D {} q {} joint {}", heads, d, q, joint));
+        compare(
+            [&](Inputs& in) {
+              const std::int64_t width = heads * d;
+              const Tensor all = in.tensor({1, 5, 3 * width});  // rotated in place
+              const auto stream = [&](std::int64_t begin, std::int64_t end) {
+                return joint ? all.slice(1, begin, end) : in.strided({2, end - begin, 3 * width});
+              };
+              const std::vector<ops::PackedQkv> streams = {
+                  {stream(0, 2), in.tensor({width}), in.tensor({width})},
+                  {stream(2, 5), in.tensor({width}), in.tensor({width})}};
+              const ops::Rope rope{in.table({5, d / 2}), in.table({5, d / 2})};
+              const auto out = ops::norm_rope_heads(streams, rope, heads, 1e-6F);
+              return ops::concat({q ? out.q : out.k, out.v}, 1);
+            },
+            0x1p-19);
+      }
+    }
+  }
+}
+
+// Codes are those of the results, but for v, which has a scale.
+TEST_P(CudaOps, NormRopeAcrossHeadsAsCodes) {
+  if (!bf16()) GTEST_SKIP() << "for bf16";
+  for (const std::int64_t heads : {2, 40}) {
+    const auto rotated = [&](ops::AttentionPrecision precision) {
+      Inputs in(*cuda_, GetParam());
+      const std::int64_t width = heads * 128;
+      const ops::PackedQkv packed{in.tensor({1, 7, 3 * width}), in.tensor({width}),
+                                  in.tensor({width})};
+      const ops::Rope rope{in.table({7, 64}), in.table({7, 64})};
+      return ops::norm_rope_heads({&packed, 1}, rope, heads, 1e-6F, precision);
+    };
+    const auto codes = rotated(ops::AttentionPrecision::kE4m3);
+    const auto values = rotated(ops::AttentionPrecision::kActivations);
+    const auto expect_codes = [&](const Tensor& actual, const Tensor& expected, float reciprocal) {
+      const Tensor host = cuda_->download(ops::contiguous(actual));
+      const std::vector<float> floats = to_floats(expected);
+      for (std::size_t i = 0; i < floats.size(); ++i) {
+        ASSERT_EQ(host.data<std::uint8_t>()[i], to_e4m3_saturated(floats[i] * reciprocal)) << i;
+      }
+    };
+    expect_codes(codes.q, values.q, 1);
+    expect_codes(codes.k, values.k, 1);
+    expect_codes(codes.v, values.v, to_floats(codes.v_scale)[ops::kReciprocalElement]);
   }
 }
 
