@@ -10,6 +10,7 @@
 #include "models/text/clip_text.h"
 #include "models/text/t5_encoder.h"
 #include "models/vae/autoencoder_kl.h"
+#include "models/wan/config.h"
 
 namespace dither::models {
 namespace {
@@ -26,6 +27,12 @@ void PrintTo(const BadConfig& bad, std::ostream* os) { *os << bad.name; }
 template <typename Config>
 std::function<void()> validating(const Config& config) {
   return [config] { config.validate(); };
+}
+
+std::function<void()> wan(const std::function<void(WanConfig&)>& change) {
+  WanConfig config;
+  change(config);
+  return validating(config);
 }
 
 class ConfigValidation : public testing::TestWithParam<BadConfig> {};
@@ -80,7 +87,24 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"VaeAct", validating(AutoencoderKlConfig{.act_fn = "relu"}), kNo,
                   "act_fn 'relu'"},
         BadConfig{"VaeScale", validating(AutoencoderKlConfig{.scaling_factor = 0}), kBad,
-                  "scaling_factor is 0"}),
+                  "scaling_factor is 0"},
+        BadConfig{"WanPatch", wan([](WanConfig& c) { c.patch_size = {2, 2, 2}; }), kNo,
+                  "patch_size [2, 2, 2] is not supported"},
+        BadConfig{"WanHeadDim", wan([](WanConfig& c) { c.attention_head_dim = 4; }), kNo,
+                  "attention_head_dim 4"},
+        BadConfig{"WanOddHeadDim", wan([](WanConfig& c) { c.attention_head_dim = 127; }), kBad,
+                  "attention_head_dim is 127, not a multiple of 2"},
+        BadConfig{"WanFreqDim", wan([](WanConfig& c) { c.freq_dim = 255; }), kBad,
+                  "freq_dim is 255"},
+        BadConfig{"WanLayers", wan([](WanConfig& c) { c.num_layers = 0; }), kBad,
+                  "num_layers is 0"},
+        BadConfig{"WanNorm", wan([](WanConfig& c) { c.cross_attn_norm = false; }), kNo,
+                  "cross_attn_norm false"},
+        BadConfig{"WanQkNorm", wan([](WanConfig& c) { c.qk_norm.reset(); }), kNo, "qk_norm null"},
+        BadConfig{"WanImage", wan([](WanConfig& c) { c.image_dim = 1280; }), kNo, "image_dim"},
+        BadConfig{"WanAddedKv", wan([](WanConfig& c) { c.added_kv_proj_dim = 5120; }), kNo,
+                  "added_kv_proj_dim"},
+        BadConfig{"WanEps", wan([](WanConfig& c) { c.eps = 1e-5; }), kNo, "eps 1e-05"}),
     [](const auto& bad) { return bad.param.name; });
 
 TEST(Config, DefaultsAreValid) {
@@ -88,6 +112,7 @@ TEST(Config, DefaultsAreValid) {
   EXPECT_NO_THROW(ClipTextConfig{}.validate());
   EXPECT_NO_THROW(T5Config{}.validate());
   EXPECT_NO_THROW(AutoencoderKlConfig{}.validate());
+  EXPECT_NO_THROW(WanConfig{}.validate());
 }
 
 }  // namespace

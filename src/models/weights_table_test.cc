@@ -8,6 +8,7 @@
 #include "models/text/clip_text.h"
 #include "models/text/t5_encoder.h"
 #include "models/vae/autoencoder_kl.h"
+#include "models/wan/config.h"
 
 namespace dither::models {
 namespace {
@@ -89,6 +90,43 @@ TEST(WeightsTable, Flux1DevHasItsPublishedSize) {
   EXPECT_EQ(table.specs().size(), 1160U);
   EXPECT_EQ(parameters, 11'901'408'320);
 }
+
+struct WanSize {
+  const char* name;
+  std::int64_t heads, in_channels, ffn_dim, num_layers, parameters;
+};
+
+void PrintTo(const WanSize& size, std::ostream* out) { *out << size.name; }
+
+class WanSizes : public testing::TestWithParam<WanSize> {};
+
+TEST_P(WanSizes, ArePublished) {
+  WanConfig config;
+  config.num_attention_heads = GetParam().heads;
+  config.in_channels = GetParam().in_channels;
+  if (GetParam().in_channels == 48) config.out_channels = 48;
+  config.ffn_dim = GetParam().ffn_dim;
+  config.num_layers = GetParam().num_layers;
+  std::int64_t parameters = 0;
+  const nn::TensorTable table = wan_table(config);
+  for (const nn::TensorSpec& spec : table.specs()) {
+    parameters += element_count(spec.shape);
+    // What diffusers keeps in float32 is so here, whatever the activations are.
+    const bool kept = spec.name.find("time_embedder") != std::string::npos ||
+                      spec.name.find("norm2") != std::string::npos ||
+                      spec.name.ends_with("scale_shift_table");
+    EXPECT_EQ(spec.dtype == DType::kF32, kept) << spec.name;
+  }
+  EXPECT_EQ(parameters, GetParam().parameters);
+}
+
+// As diffusers counts them; a picture's 20 channels are 20 x 4 x 5120 more.
+INSTANTIATE_TEST_SUITE_P(Table, WanSizes,
+                         testing::Values(WanSize{"T2vA14B", 40, 16, 13824, 40, 14'288'491'584},
+                                         WanSize{"I2vA14B", 40, 36, 13824, 40, 14'288'901'184},
+                                         WanSize{"Ti2v5B", 24, 48, 14336, 30, 4'999'787'712},
+                                         WanSize{"Wan21T2v1B", 12, 16, 8960, 30, 1'418'996'800}),
+                         [](const auto& size) { return std::string(size.param.name); });
 
 TEST(WeightsTable, SchnellHasNoGuidanceEmbedder) {
   const HeaderOnly schnell(flux1_table({.guidance_embeds = false}));

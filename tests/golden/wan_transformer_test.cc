@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/test_util.h"
 #include "golden/golden.h"
@@ -236,6 +237,70 @@ TEST_P(WanTransformerGolden, RunsInFp8) {
     const Micro model(nn::WeightScope(source, backend(), dtype, &precision), "t2v");
     EXPECT_LE(relative_l2(model.velocities(), golden("fp8.velocities")), tolerance);
     EXPECT_EQ(std::ranges::count(precision, DType::kF8E4M3, &ops::LinearPrecision::product), 20);
+  }
+}
+
+/// The same weights, but that all products of queries and keys are made of 2^e q and 2^-e k.
+class ScaledNorms final : public TensorSource {
+ public:
+  ScaledNorms(const TensorSource& source, int exponent) : source_(source), exponent_(exponent) {}
+  std::string_view description() const override { return source_.description(); }
+  const std::vector<TensorInfo>& tensors() const override { return source_.tensors(); }
+  const TensorInfo* find(std::string_view name) const override { return source_.find(name); }
+  Tensor read(std::string_view name) const override {
+    Tensor tensor = source_.read(name);
+    const bool q = name.ends_with("attn1.norm_q.weight");
+    if (!q && !name.ends_with("attn1.norm_k.weight")) return tensor;
+    const std::span values(tensor.data<float>(), static_cast<std::size_t>(tensor.elements()));
+    for (float& value : values) value = std::ldexp(value, q ? exponent_ : -exponent_);
+    return tensor;
+  }
+  void release(const Tensor& /*tensor*/) const override {}
+
+ private:
+  const TensorSource& source_;
+  int exponent_;
+};
+
+/// Norms whose results would not fit into E4M3 give way to the softmax: bit for bit the same.
+TEST_P(WanTransformerGolden, LargeNormsOfQueriesChangeNothing) {
+  const SeededSource source(models::wan_table(micro_config("t2v")), "t2v.");
+  const auto velocities = [&](int exponent) {
+    const ScaledNorms scaled(source, exponent);
+    return to_floats(Micro({scaled, backend(), DType::kBF16}, "t2v").velocities());
+  };
+  EXPECT_EQ(velocities(12), velocities(0));
+}
+
+/// Probabilities and values lose all but 4 bits; see CudaOps.Fp8AttentionStaysClose.
+TEST_P(WanTransformerGolden, Fp8AttentionStaysClose) {
+  if (!backend().traits().e4m3_attention) GTEST_SKIP() << "no FP8 attention on this backend";
+  const Micro model = micro("t2v", DType::kBF16);
+  const auto given = model.conditioning();
+  const auto velocity = [&](ops::AttentionPrecision precision) {
+    return model.model().velocity(model.latents(), given, given.at_step(1), precision);
+  };
+  EXPECT_LE(relative_l2(velocity(ops::AttentionPrecision::kE4m3),
+                        velocity(ops::AttentionPrecision::kActivations)),
+            0.06);
+}
+
+/// Channels turn with time, y and x: 22, 21 and 21 pairs, each axis by frequencies of its own.
+TEST_P(WanTransformerGolden, RopeOfAVideo) {
+  const ops::Rope rope = models::wan_rope({}, {.frames = 3, .height = 4, .width = 5}, backend());
+  ASSERT_EQ(rope.cos.shape(), Shape({60, 64}));
+  const std::vector<float> cos = to_floats(rope.cos);
+  const std::vector<float> sin = to_floats(rope.sin);
+  const struct {
+    int token, pair, position, k, dim;
+  } table[] = {{59, 0, 2, 0, 44},  {59, 21, 2, 21, 44}, {59, 22, 3, 0, 42}, {59, 42, 3, 20, 42},
+               {59, 43, 4, 0, 42}, {59, 63, 4, 20, 42}, {20, 5, 1, 5, 44},  {20, 30, 0, 8, 42},
+               {7, 27, 1, 5, 42},  {7, 44, 2, 1, 42}};
+  for (const auto& row : table) {
+    const double angle = row.position * std::pow(10000.0, -2.0 * row.k / row.dim);
+    const auto at = static_cast<std::size_t>(row.token * 64 + row.pair);
+    EXPECT_FLOAT_EQ(cos[at], static_cast<float>(std::cos(angle))) << row.token << " " << row.pair;
+    EXPECT_FLOAT_EQ(sin[at], static_cast<float>(std::sin(angle))) << row.token << " " << row.pair;
   }
 }
 
