@@ -84,4 +84,17 @@ Conv2d Conv2d::same(const WeightScope& scope, int kernel) {
   return {scope, 1, {pad, pad, pad, pad}};
 }
 
+Conv3d::Conv3d(const WeightScope& scope, int stride_t) {
+  ops::Conv3dWeights weights;
+  weights.name = scope.name();
+  weights.weight = scope.host("weight");
+  if (scope.has("bias")) weights.bias = scope.host("bias");
+  weights.stride_t = stride_t;
+  const auto pad_h = static_cast<int>(weights.weight.dim(3) / 2);
+  const auto pad_w = static_cast<int>(weights.weight.dim(4) / 2);
+  weights.padding = {pad_h, pad_w, pad_h, pad_w};
+  weights_ = scope.backend().prepare_conv3d(weights, scope.dtype());
+  scope.release(weights.weight);
+}
+
 }  // namespace dither::nn

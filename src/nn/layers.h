@@ -88,6 +88,22 @@ class GroupNorm {
   ops::Activation activation_;
 };
 
+/// RMS norm over channels as the Wan autoencoders have it (ops::channel_norm), followed by an
+/// activation; its weight is stored as "gamma" [C, 1, 1] or [C, 1, 1, 1].
+class ChannelNorm {
+ public:
+  explicit ChannelNorm(const WeightScope& scope,
+                       ops::Activation activation = ops::Activation::kNone)
+      : weight_(scope.upload("gamma").reshape({-1})), activation_(activation) {}
+  Tensor operator()(const Tensor& x, const ops::Output& out = {}) const {
+    return ops::channel_norm(x, weight_, activation_, out);
+  }
+
+ private:
+  Tensor weight_;
+  ops::Activation activation_;
+};
+
 /// Convolution over NHWC images.
 class Conv2d {
  public:
@@ -102,6 +118,20 @@ class Conv2d {
 
  private:
   std::unique_ptr<ops::PreparedConv2d> weights_;
+};
+
+/// Convolution over NDHWC videos that keeps their width and height; see ops::conv3d about time.
+class Conv3d {
+ public:
+  explicit Conv3d(const WeightScope& scope, int stride_t = 1);
+
+  Tensor operator()(const Tensor& x, const Tensor& residual = {}) const {
+    return ops::conv3d(x, *weights_, residual);
+  }
+  const ops::PreparedConv3d& weights() const { return *weights_; }
+
+ private:
+  std::unique_ptr<ops::PreparedConv3d> weights_;
 };
 
 /// Rows of a table [V, D] by id.

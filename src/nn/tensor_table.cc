@@ -39,6 +39,12 @@ void TensorTable::add_conv2d(const std::string& name, std::int64_t out, std::int
   add(name + ".bias", {out});
 }
 
+void TensorTable::add_conv3d(const std::string& name, std::int64_t out, std::int64_t in,
+                             std::array<std::int64_t, 3> kernel) {
+  add(name + ".weight", {out, in, kernel[0], kernel[1], kernel[2]});
+  add(name + ".bias", {out});
+}
+
 void TensorTable::add_norm(const std::string& name, std::int64_t channels) {
   add(name + ".weight", {channels});
   add(name + ".bias", {channels});

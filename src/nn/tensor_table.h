@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -41,6 +42,9 @@ class TensorTable {
   void add_linear(const std::string& name, std::int64_t out, std::int64_t in, bool bias = true);
   /// "<name>.weight" [out, in, kernel, kernel] and "<name>.bias" [out].
   void add_conv2d(const std::string& name, std::int64_t out, std::int64_t in, std::int64_t kernel);
+  /// The same with a kernel over frames, rows and columns: [out, in, kt, kh, kw].
+  void add_conv3d(const std::string& name, std::int64_t out, std::int64_t in,
+                  std::array<std::int64_t, 3> kernel);
   /// "<name>.weight" and "<name>.bias", both [channels].
   void add_norm(const std::string& name, std::int64_t channels);
 

@@ -154,6 +154,8 @@ class Backend : public Device {
                                                          DType dtype) = 0;
   virtual std::unique_ptr<PreparedConv2d> prepare_conv2d(const Conv2dWeights& weights,
                                                          DType dtype) = 0;
+  virtual std::unique_ptr<PreparedConv3d> prepare_conv3d(const Conv3dWeights& weights,
+                                                         DType dtype) = 0;
   /// Weights that are to wait in host memory; null where that is where all weights are.
   virtual std::unique_ptr<OffloadedWeights> offload(Offload /*how*/) { return nullptr; }
 
@@ -168,11 +170,15 @@ class Backend : public Device {
   virtual void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) = 0;
   virtual void group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias,
                           float eps, Activation activation, const Tensor& y) = 0;
+  virtual void channel_norm(const Tensor& x, const Tensor& weight, Activation activation,
+                            const Tensor& y) = 0;
   virtual void norm_rope_heads(std::span<const PackedQkv> streams, const Rope& rope, float eps,
                                const AttentionOperands& out) = 0;
   virtual void attention(const AttentionOperands& in, const AttentionOptions& options,
                          const Tensor& y) = 0;
   virtual void conv2d(const Tensor& x, const PreparedConv2d& weights, const Tensor& residual,
+                      const Tensor& y) = 0;
+  virtual void conv3d(const Tensor& x, const PreparedConv3d& weights, const Tensor& residual,
                       const Tensor& y) = 0;
   virtual void upsample_nearest2x(const Tensor& x, const Tensor& y) = 0;
   virtual void to_pixels(const Tensor& x, const Tensor& y) = 0;

@@ -253,6 +253,20 @@ Tensor group_norm(const Tensor& x, int groups, const Tensor& weight, const Tenso
   return y;
 }
 
+Tensor channel_norm(const Tensor& x, const Tensor& weight, Activation activation,
+                    const Output& out) {
+  const Check check("channel_norm");
+  check.activation("x", x);
+  check.channel_weight("weight", weight, x, x.dim(-1));
+  check.that(!out.e4m3_scale, "the result cannot be E4M3 codes");
+  Backend& backend = backend_of(x);
+  Tensor y = destination(check, out, x.shape(), x.dtype(), backend);
+  write_to(y, backend, [&](const Tensor& result) {
+    backend.channel_norm(rows_of(x), weight, activation, result);
+  });
+  return y;
+}
+
 AttentionOperands norm_rope_heads(std::span<const PackedQkv> streams, const Rope& rope,
                                   std::int64_t heads, float eps, AttentionPrecision precision) {
   const Check check("norm_rope_heads");
@@ -347,6 +361,26 @@ Tensor conv2d(const Tensor& x, const PreparedConv2d& weights, const Tensor& resi
   }
   Tensor y = like(x, shape);
   backend_of(x).conv2d(contiguous(x), weights, residual.defined() ? contiguous(residual) : residual,
+                       y);
+  return y;
+}
+
+Tensor conv3d(const Tensor& x, const PreparedConv3d& weights, const Tensor& residual) {
+  const Check check("conv3d");
+  check.activation("x", x);
+  check.rank("x", x, 5);
+  check.shape("x", x, {x.dim(0), x.dim(1), x.dim(2), x.dim(3), weights.in_channels()});
+  const Shape shape = {x.dim(0), weights.out_frames(x.dim(1)), weights.out_h(x.dim(2)),
+                       weights.out_w(x.dim(3)), weights.out_channels()};
+  check.that(shape[1] > 0,
+             fmt::format("{} frames are fewer than the kernel's {}", x.dim(1), weights.kernel_t()));
+  check.that(shape[2] > 0 && shape[3] > 0, "the image is smaller than the kernel");
+  if (residual.defined()) {
+    check.shape("residual", residual, shape);
+    check.like("residual", residual, x);
+  }
+  Tensor y = like(x, shape);
+  backend_of(x).conv3d(contiguous(x), weights, residual.defined() ? contiguous(residual) : residual,
                        y);
   return y;
 }
@@ -453,6 +487,13 @@ Tensor concat(std::span<const Tensor> tensors, int dim) {
     begin += tensor.dim(dim);
   }
   return y;
+}
+
+void copy(const Tensor& from, const Tensor& to) {
+  const Check check("copy");
+  check.shape("to", to, from.shape());
+  check.like("to", to, from);
+  backend_of(from).copy(from, to);
 }
 
 Tensor contiguous(const Tensor& x) {

@@ -55,6 +55,12 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps);
 Tensor group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias, float eps,
                   Activation activation);
 
+/// activation(x / max(|x|, 1e-12) * sqrt(D) * weight), |x| the Euclidean norm over the last
+/// dimension: the RMS norm over channels of the Wan autoencoders.  x [..., D], weight [D] in x's
+/// dtype.
+Tensor channel_norm(const Tensor& x, const Tensor& weight, Activation activation,
+                    const Output& out = {});
+
 /// Splits packed projections into heads, normalises q and k (RMS, own weights per stream) per head
 /// or, with norms of [H D], over all heads of a token, rotates them and joins the streams along L
 /// in the given order:
@@ -74,6 +80,11 @@ Tensor attention(const AttentionOperands& in, const AttentionOptions& options);
 
 /// Convolution plus bias, plus `residual` where given.  x [B, h, w, C_in] -> [B, h', w', C_out].
 Tensor conv2d(const Tensor& x, const PreparedConv2d& weights, const Tensor& residual = {});
+
+/// Convolution over frames, rows and columns plus bias, plus `residual` where given. Nothing is
+/// padded in time: a causal convolution gets its kt - 1 earlier frames in front of x.
+/// x [B, F, h, w, C_in] -> [B, (F - kt) / stride_t + 1, h', w', C_out].
+Tensor conv3d(const Tensor& x, const PreparedConv3d& weights, const Tensor& residual = {});
 
 /// Every pixel becomes 2 x 2 pixels.  x [B, h, w, C] -> [B, 2h, 2w, C].
 Tensor upsample_nearest2x(const Tensor& x);
@@ -109,6 +120,9 @@ Tensor concat(std::span<const Tensor> tensors, int dim);
 inline Tensor concat(std::initializer_list<Tensor> tensors, int dim) {
   return concat(std::span(tensors.begin(), tensors.size()), dim);
 }
+
+/// to[...] = from[...] for two strided tensors of one shape, dtype and device.
+void copy(const Tensor& from, const Tensor& to);
 
 /// A contiguous copy of any strided view; the tensor itself when it is contiguous already.
 Tensor contiguous(const Tensor& x);

@@ -172,6 +172,56 @@ class PreparedConv2d {
   std::array<int, 4> padding_;
 };
 
+/// A 3-D convolution over NDHWC videos: it strides in time alone and pads in space alone, since
+/// what lies before the first frame is for the caller to say.
+struct Conv3dWeights {
+  std::string name;
+  Tensor weight;  ///< [C_out, C_in, kt, kh, kw] in host memory, the checkpoint's layout
+  Tensor bias;    ///< [C_out] in host memory, or absent
+  int stride_t = 1;
+  std::array<int, 4> padding = {0, 0, 0, 0};  ///< top, left, bottom, right; zeros
+};
+
+/// As PreparedConv2d.
+class PreparedConv3d {
+ public:
+  explicit PreparedConv3d(const Conv3dWeights& weights)
+      : in_channels_(weights.weight.dim(1)),
+        out_channels_(weights.weight.dim(0)),
+        kernel_t_(weights.weight.dim(2)),
+        kernel_h_(weights.weight.dim(3)),
+        kernel_w_(weights.weight.dim(4)),
+        stride_t_(weights.stride_t),
+        padding_(weights.padding) {}
+  virtual ~PreparedConv3d() = default;
+  PreparedConv3d(const PreparedConv3d&) = delete;
+  PreparedConv3d& operator=(const PreparedConv3d&) = delete;
+
+  std::int64_t in_channels() const { return in_channels_; }
+  std::int64_t out_channels() const { return out_channels_; }
+  std::int64_t kernel_t() const { return kernel_t_; }
+  std::int64_t kernel_h() const { return kernel_h_; }
+  std::int64_t kernel_w() const { return kernel_w_; }
+  int stride_t() const { return stride_t_; }
+  const std::array<int, 4>& padding() const { return padding_; }
+  /// Extent of the output for an input extent; not positive where the input is too small.
+  std::int64_t out_frames(std::int64_t frames) const {
+    return frames < kernel_t_ ? 0 : (frames - kernel_t_) / stride_t_ + 1;
+  }
+  std::int64_t out_h(std::int64_t h) const { return h + padding_[0] + padding_[2] - kernel_h_ + 1; }
+  std::int64_t out_w(std::int64_t w) const { return w + padding_[1] + padding_[3] - kernel_w_ + 1; }
+  virtual std::size_t resident_bytes() const = 0;
+
+ private:
+  std::int64_t in_channels_;
+  std::int64_t out_channels_;
+  std::int64_t kernel_t_;
+  std::int64_t kernel_h_;
+  std::int64_t kernel_w_;
+  int stride_t_;
+  std::array<int, 4> padding_;
+};
+
 /// Rotary position tables: one angle per token and per pair of channels (2i, 2i+1).
 struct Rope {
   Tensor cos;  ///< [L, D/2] f32

@@ -72,4 +72,11 @@ void FlopCounter::conv2d(const Tensor& x, const ops::PreparedConv2d& weights,
   inner_->conv2d(x, weights, residual, y);
 }
 
+void FlopCounter::conv3d(const Tensor& x, const ops::PreparedConv3d& weights,
+                         const Tensor& residual, const Tensor& y) {
+  count(2 * y.elements() * weights.kernel_t() * weights.kernel_h() * weights.kernel_w() *
+        weights.in_channels());
+  inner_->conv3d(x, weights, residual, y);
+}
+
 }  // namespace dither

@@ -12,8 +12,8 @@ namespace dither {
 
 /// Another backend that also counts the floating-point operations of its matrix products, whatever
 /// the model: 2 M N K for a linear layer, 4 B H Lq Lk D for an attention (both products, masked
-/// positions included), 2 B H W Cout kh kw Cin for a convolution. Element-wise work is left out, as
-/// usual for a share of peak.
+/// positions included), 2 B H W Cout kh kw Cin for a convolution, times F kt in 3-D. Element-wise
+/// work is left out, as usual for a share of peak.
 class FlopCounter final : public ops::Backend {
  public:
   explicit FlopCounter(std::unique_ptr<ops::Backend> inner) : inner_(std::move(inner)) {}
@@ -58,6 +58,10 @@ class FlopCounter final : public ops::Backend {
                                                       DType dtype) override {
     return inner_->prepare_conv2d(weights, dtype);
   }
+  std::unique_ptr<ops::PreparedConv3d> prepare_conv3d(const ops::Conv3dWeights& weights,
+                                                      DType dtype) override {
+    return inner_->prepare_conv3d(weights, dtype);
+  }
   std::unique_ptr<ops::OffloadedWeights> offload(ops::Offload how) override {
     return inner_->offload(how);
   }
@@ -67,6 +71,8 @@ class FlopCounter final : public ops::Backend {
   void attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                  const Tensor& y) override;
   void conv2d(const Tensor& x, const ops::PreparedConv2d& weights, const Tensor& residual,
+              const Tensor& y) override;
+  void conv3d(const Tensor& x, const ops::PreparedConv3d& weights, const Tensor& residual,
               const Tensor& y) override;
 
   void layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps,
@@ -83,6 +89,10 @@ class FlopCounter final : public ops::Backend {
   void group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias, float eps,
                   ops::Activation activation, const Tensor& y) override {
     inner_->group_norm(x, groups, weight, bias, eps, activation, y);
+  }
+  void channel_norm(const Tensor& x, const Tensor& weight, ops::Activation activation,
+                    const Tensor& y) override {
+    inner_->channel_norm(x, weight, activation, y);
   }
   void norm_rope_heads(std::span<const ops::PackedQkv> streams, const ops::Rope& rope, float eps,
                        const ops::AttentionOperands& out) override {

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-#include "backends/cpu/conv2d.h"
+#include "backends/cpu/convolution.h"
 #include "backends/cpu/host_backend.h"
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/linear.h"
@@ -43,6 +43,8 @@ class CpuBackend final : public HostBackend {
                                                       DType dtype) override;
   std::unique_ptr<ops::PreparedConv2d> prepare_conv2d(const ops::Conv2dWeights& weights,
                                                       DType dtype) override;
+  std::unique_ptr<ops::PreparedConv3d> prepare_conv3d(const ops::Conv3dWeights& weights,
+                                                      DType dtype) override;
 
   void linear(const Tensor& x, const ops::PreparedLinear& weights,
               const ops::LinearEpilogue& epilogue, const Tensor& y) override;
@@ -53,12 +55,20 @@ class CpuBackend final : public HostBackend {
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) override;
   void group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias, float eps,
                   ops::Activation activation, const Tensor& y) override;
+  void channel_norm(const Tensor& x, const Tensor& weight, ops::Activation activation,
+                    const Tensor& y) override;
   void norm_rope_heads(std::span<const ops::PackedQkv> streams, const ops::Rope& rope, float eps,
                        const ops::AttentionOperands& out) override;
   void attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                  const Tensor& y) override;
   void conv2d(const Tensor& x, const ops::PreparedConv2d& weights, const Tensor& residual,
-              const Tensor& y) override;
+              const Tensor& y) override {
+    convolve(x, weights, residual, y);
+  }
+  void conv3d(const Tensor& x, const ops::PreparedConv3d& weights, const Tensor& residual,
+              const Tensor& y) override {
+    convolve(x, weights, residual, y);
+  }
   void upsample_nearest2x(const Tensor& x, const Tensor& y) override;
   void embedding(const Tensor& table, const Tensor& ids, const Tensor& y) override;
   void activate(const Tensor& x, ops::Activation activation, const Tensor& y) override;
@@ -74,13 +84,18 @@ class CpuBackend final : public HostBackend {
   Tensor widened(const Tensor& tensor);
   Tensor rounded(const Tensor& host) { return host.defined() ? upload(host, DType::kBF16) : host; }
 
+  /// Of images or videos.
+  template <typename Weights>
+  auto prepare_convolution(const Weights& weights, DType dtype);
+  template <typename Prepared>
+  void convolve(const Tensor& x, const Prepared& weights, const Tensor& residual, const Tensor& y);
   void activate_into(ActivateArgs args);
   void axpby_into(const AxpbyArgs& args, std::int64_t count);
 
   bool native_bf16_;
   OneDnn onednn_;
   LinearKernels linear_{onednn_, *this, native_bf16_};
-  Conv2dKernels conv2d_{onednn_, *this};
+  ConvolutionKernels convolution_{onednn_, *this};
 };
 
 Tensor CpuBackend::widened(const Tensor& tensor) {
@@ -95,13 +110,23 @@ std::unique_ptr<ops::PreparedLinear> CpuBackend::prepare_linear(
   return linear_.prepare(shards, widens(dtype) ? DType::kF32 : dtype, dtype);
 }
 
-std::unique_ptr<ops::PreparedConv2d> CpuBackend::prepare_conv2d(const ops::Conv2dWeights& weights,
-                                                                DType dtype) {
-  if (!widens(dtype)) return conv2d_.prepare(weights, dtype);
-  ops::Conv2dWeights wide = weights;
+template <typename Weights>
+auto CpuBackend::prepare_convolution(const Weights& weights, DType dtype) {
+  if (!widens(dtype)) return convolution_.prepare(weights, dtype);
+  Weights wide = weights;
   wide.weight = rounded(weights.weight);
   wide.bias = rounded(weights.bias);
-  return conv2d_.prepare(wide, DType::kF32);
+  return convolution_.prepare(wide, DType::kF32);
+}
+
+std::unique_ptr<ops::PreparedConv2d> CpuBackend::prepare_conv2d(const ops::Conv2dWeights& weights,
+                                                                DType dtype) {
+  return prepare_convolution(weights, dtype);
+}
+
+std::unique_ptr<ops::PreparedConv3d> CpuBackend::prepare_conv3d(const ops::Conv3dWeights& weights,
+                                                                DType dtype) {
+  return prepare_convolution(weights, dtype);
 }
 
 void CpuBackend::linear(const Tensor& x, const ops::PreparedLinear& weights,
@@ -113,11 +138,12 @@ void CpuBackend::linear(const Tensor& x, const ops::PreparedLinear& weights,
   copy(wide, y);
 }
 
-void CpuBackend::conv2d(const Tensor& x, const ops::PreparedConv2d& weights, const Tensor& residual,
-                        const Tensor& y) {
-  if (!widens(x.dtype())) return conv2d_.run(x, weights, residual, y);
+template <typename Prepared>
+void CpuBackend::convolve(const Tensor& x, const Prepared& weights, const Tensor& residual,
+                          const Tensor& y) {
+  if (!widens(x.dtype())) return convolution_.run(x, weights, residual, y);
   const Tensor wide = Tensor::empty(y.shape(), DType::kF32, *this);
-  conv2d_.run(widened(x), weights, widened(residual), wide);
+  convolution_.run(widened(x), weights, widened(residual), wide);
   copy(wide, y);
 }
 
@@ -162,6 +188,19 @@ void CpuBackend::rms_norm(const Tensor& x, const Tensor& weight, float eps, cons
                       {},        0,           std::max<std::int64_t>(1, rows.rows)};
   parallel_ranges(threads(), rows.rows, rows_per_thread(rows.cols),
                   [&](auto begin, auto end) { rms_norm_rows(args, begin, end); });
+}
+
+void CpuBackend::channel_norm(const Tensor& x, const Tensor& weight, ops::Activation activation,
+                              const Tensor& y) {
+  const RowView rows = row_view(x);
+  ChannelNormArgs args;
+  args.x = rows;
+  args.y = row_view(y);
+  args.dtype = x.dtype();
+  args.weight = weight.raw();
+  args.activation = activation;
+  parallel_ranges(threads(), rows.rows, rows_per_thread(rows.cols),
+                  [&](auto begin, auto end) { channel_norm_rows(args, begin, end); });
 }
 
 void CpuBackend::group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias,

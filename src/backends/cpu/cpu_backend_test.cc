@@ -229,6 +229,20 @@ TEST_P(FastOps, GroupNorm) {
   }
 }
 
+TEST_P(FastOps, ChannelNorm) {
+  for (const std::int64_t width : {1, 2, 15, 96, 385, 1024}) {
+    SCOPED_TRACE(fmt::format("C {}", width));
+    for (const auto activation : {ops::Activation::kNone, ops::Activation::kSilu}) {
+      compare(
+          [&](Inputs& in) {
+            const Tensor x = in.strided({1, 2, 3, 2, width});
+            return ops::channel_norm(x, in.tensor({width}), activation);
+          },
+          0x1p-20);
+    }
+  }
+}
+
 TEST_P(FastOps, NormRopeHeads) {
   for (const std::int64_t d : {2, 6, 64, 70, 128}) {
     for (const std::int64_t norm : {d, 3 * d}) {
@@ -302,6 +316,37 @@ TEST_P(FastOps, Conv2d) {
           return ops::conv2d(x, *conv, c.residual ? in.tensor(shape) : Tensor{});
         },
         sum_error(c.c_in * c.kernel * c.kernel));
+  }
+}
+
+struct Conv3dCase {
+  std::int64_t batch, frames, h, w, c_in, c_out;
+  std::array<std::int64_t, 3> kernel;
+  int stride_t;
+  std::array<int, 4> padding;
+  bool bias, residual;
+};
+
+TEST_P(FastOps, Conv3d) {
+  for (const auto& c : {Conv3dCase{1, 3, 5, 7, 3, 5, {3, 3, 3}, 1, {1, 1, 1, 1}, true, true},
+                        Conv3dCase{2, 4, 6, 6, 16, 24, {3, 3, 3}, 1, {1, 1, 1, 1}, true, false},
+                        Conv3dCase{1, 5, 4, 9, 24, 12, {3, 1, 1}, 1, {0, 0, 0, 0}, true, false},
+                        Conv3dCase{2, 6, 3, 3, 17, 33, {3, 1, 1}, 2, {0, 0, 0, 0}, false, true},
+                        Conv3dCase{1, 2, 8, 5, 32, 48, {1, 1, 1}, 1, {0, 0, 0, 0}, true, true},
+                        Conv3dCase{1, 4, 9, 4, 8, 3, {2, 3, 2}, 2, {0, 1, 1, 0}, true, true}}) {
+    SCOPED_TRACE(fmt::format("{} frames {} x {}, {} -> {}", c.frames, c.h, c.w, c.c_in, c.c_out));
+    const auto& [kt, kh, kw] = c.kernel;
+    compare(
+        [&](Inputs& in) {
+          ops::Conv3dWeights weights{"conv", in.host({c.c_out, c.c_in, kt, kh, kw}),
+                                     c.bias ? in.host({c.c_out}) : Tensor{}, c.stride_t, c.padding};
+          const auto conv = in.backend().prepare_conv3d(weights, in.dtype());
+          const Tensor x = in.tensor({c.batch, c.frames, c.h, c.w, c.c_in});
+          const Shape shape = {c.batch, conv->out_frames(c.frames), conv->out_h(c.h),
+                               conv->out_w(c.w), c.c_out};
+          return ops::conv3d(x, *conv, c.residual ? in.tensor(shape) : Tensor{});
+        },
+        sum_error(c.c_in * kt * kh * kw));
   }
 }
 

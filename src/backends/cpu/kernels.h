@@ -27,6 +27,16 @@ struct NormArgs {
 void layer_norm_rows(const NormArgs& args, std::int64_t begin, std::int64_t end);
 void rms_norm_rows(const NormArgs& args, std::int64_t begin, std::int64_t end);  // shift unused
 
+/// y = activation(x / max(|x|, 1e-12) * sqrt(cols) * weight) per row.
+struct ChannelNormArgs {
+  RowView x;
+  RowView y;
+  DType dtype = DType::kF32;
+  const std::byte* weight = nullptr;  ///< [cols] of dtype
+  ops::Activation activation = ops::Activation::kNone;
+};
+void channel_norm_rows(const ChannelNormArgs& args, std::int64_t begin, std::int64_t end);
+
 /// One stream of ops::norm_rope_heads; q, k, v point at the stream's first token.
 struct RopeArgs {
   RowView qkv;              ///< [B L, 3 H D]

@@ -111,6 +111,23 @@ void rms_norm(const NormArgs& args, std::int64_t begin, std::int64_t end) {
   }
 }
 
+template <class T>
+void channel_norm(const ChannelNormArgs& args, std::int64_t begin, std::int64_t end) {
+  const std::int64_t cols = args.x.cols;
+  const T* weight = reinterpret_cast<const T*>(args.weight);
+  for (std::int64_t row = begin; row < end; ++row) {
+    const T* x = args.x.row<T>(row);
+    T* y = args.y.row<T>(row);
+    const double norm = std::max(std::sqrt(sum_squares(x, cols)), 1e-12);
+    const VF factor =
+        hn::Set(F32(), static_cast<float>(std::sqrt(static_cast<double>(cols)) / norm));
+    each_vector(cols, [&](std::int64_t i, auto part) HWY_ATTR {
+      const VF v = load(x + i, part) * factor * load(weight + i, part);
+      store(activation(args.activation, v), y + i, part);
+    });
+  }
+}
+
 void LayerNorm(const NormArgs& args, std::int64_t begin, std::int64_t end) {
   if (args.dtype == DType::kBF16) return layer_norm<bf16>(args, begin, end);
   layer_norm<float>(args, begin, end);
@@ -119,6 +136,11 @@ void LayerNorm(const NormArgs& args, std::int64_t begin, std::int64_t end) {
 void RmsNorm(const NormArgs& args, std::int64_t begin, std::int64_t end) {
   if (args.dtype == DType::kBF16) return rms_norm<bf16>(args, begin, end);
   rms_norm<float>(args, begin, end);
+}
+
+void ChannelNorm(const ChannelNormArgs& args, std::int64_t begin, std::int64_t end) {
+  if (args.dtype == DType::kBF16) return channel_norm<bf16>(args, begin, end);
+  channel_norm<float>(args, begin, end);
 }
 
 /// y = rotate(x * factor * weight) for one head; even and odd channels are the pairs.
@@ -192,6 +214,7 @@ namespace dither::cpu {
 
 HWY_EXPORT(LayerNorm);
 HWY_EXPORT(RmsNorm);
+HWY_EXPORT(ChannelNorm);
 HWY_EXPORT(NormRope);
 
 void layer_norm_rows(const NormArgs& args, std::int64_t begin, std::int64_t end) {
@@ -200,6 +223,10 @@ void layer_norm_rows(const NormArgs& args, std::int64_t begin, std::int64_t end)
 
 void rms_norm_rows(const NormArgs& args, std::int64_t begin, std::int64_t end) {
   HWY_DYNAMIC_DISPATCH(RmsNorm)(args, begin, end);
+}
+
+void channel_norm_rows(const ChannelNormArgs& args, std::int64_t begin, std::int64_t end) {
+  HWY_DYNAMIC_DISPATCH(ChannelNorm)(args, begin, end);
 }
 
 void norm_rope_rows(const RopeArgs& args, std::int64_t begin, std::int64_t end) {

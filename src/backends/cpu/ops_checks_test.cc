@@ -97,6 +97,27 @@ TEST_F(OpsChecks, Convolution) {
   refuses([&] { conv2d(make({1, 5, 5, 3}), *conv, make({1, 5, 5, 4})); }, "conv2d", "residual");
 }
 
+TEST_F(OpsChecks, VideoConvolution) {
+  const Conv3dWeights weights{"conv", Tensor::host({4, 3, 3, 2, 2}, DType::kF32), {}};
+  const auto conv = backend_->prepare_conv3d(weights, DType::kF32);
+  refuses([&] { conv3d(make({3, 5, 5, 3}), *conv); }, "conv3d", "x");
+  refuses([&] { conv3d(make({1, 3, 5, 5, 2}), *conv); }, "conv3d", "x");
+  refuses([&] { conv3d(make({1, 2, 5, 5, 3}), *conv); }, "conv3d", "2 frames are fewer");
+  refuses([&] { conv3d(make({1, 3, 5, 1, 3}), *conv); }, "conv3d", "image");
+  refuses([&] { conv3d(make({1, 3, 5, 5, 3}), *conv, make({1, 1, 4, 4, 3})); }, "conv3d",
+          "residual");
+}
+
+TEST_F(OpsChecks, ChannelNorm) {
+  const auto norm = [&](const Tensor& x, const Tensor& weight, const Output& out) {
+    channel_norm(x, weight, Activation::kSilu, out);
+  };
+  refuses([&] { norm(make({2, 3}, DType::kI32), make({3}), {}); }, "channel_norm", "x");
+  refuses([&] { norm(make({2, 3}), make({2}), {}); }, "channel_norm", "weight");
+  refuses([&] { norm(make({2, 3}), make({3}), {.tensor = make({3, 3})}); }, "channel_norm", "out");
+  refuses([&] { norm(make({2, 3}), make({3}), {.e4m3_scale = 1.0F}); }, "channel_norm", "codes");
+}
+
 TEST_F(OpsChecks, Elementwise) {
   const Tensor x = make({2, 3});
   refuses([&] { add(x, make({2})); }, "add", "suffix");

@@ -61,6 +61,15 @@ struct ReferenceConv2d final : ops::PreparedConv2d {
   Floats bias;    // [C_out]
 };
 
+struct ReferenceConv3d final : ops::PreparedConv3d {
+  using PreparedConv3d::PreparedConv3d;
+  std::size_t resident_bytes() const override {
+    return (weight.size() + bias.size()) * sizeof(float);
+  }
+  Floats weight;  // [C_out, C_in, kt, kh, kw]
+  Floats bias;    // [C_out]
+};
+
 double dot(const float* a, const float* b, std::int64_t count) {
   double sum = 0;
   for (std::int64_t i = 0; i < count; ++i) sum += static_cast<double>(a[i]) * b[i];
@@ -124,6 +133,15 @@ std::unique_ptr<ops::PreparedLinear> CpuReferenceBackend::prepare_linear(
 std::unique_ptr<ops::PreparedConv2d> CpuReferenceBackend::prepare_conv2d(
     const ops::Conv2dWeights& weights, DType dtype) {
   auto prepared = std::make_unique<ReferenceConv2d>(weights);
+  prepared->weight = rounded_to(weights.weight, dtype, *this);
+  prepared->bias = weights.bias.defined() ? rounded_to(weights.bias, dtype, *this)
+                                          : Floats(at(weights.weight.dim(0)));
+  return prepared;
+}
+
+std::unique_ptr<ops::PreparedConv3d> CpuReferenceBackend::prepare_conv3d(
+    const ops::Conv3dWeights& weights, DType dtype) {
+  auto prepared = std::make_unique<ReferenceConv3d>(weights);
   prepared->weight = rounded_to(weights.weight, dtype, *this);
   prepared->bias = weights.bias.defined() ? rounded_to(weights.bias, dtype, *this)
                                           : Floats(at(weights.weight.dim(0)));
@@ -232,6 +250,23 @@ void CpuReferenceBackend::group_norm(const Tensor& x, int groups, const Tensor& 
       const std::size_t channel = at(first + i % width);
       result[index(i)] =
           static_cast<float>(activation(kind, normed * gamma[channel] + beta[channel]));
+    }
+  }
+  from_floats(result, y);
+}
+
+void CpuReferenceBackend::channel_norm(const Tensor& x, const Tensor& weight, ops::Activation kind,
+                                       const Tensor& y) {
+  const Floats input = to_floats(x);
+  const Floats gamma = to_floats(weight);
+  const std::int64_t d = x.dim(-1);
+  Floats result(input.size());
+  for (std::int64_t row = 0; row < x.elements() / d; ++row) {
+    const float* values = &input[at(row * d)];
+    const double norm = std::max(std::sqrt(dot(values, values, d)), 1e-12);
+    for (std::int64_t i = 0; i < d; ++i) {
+      const double normed = values[i] / norm * std::sqrt(static_cast<double>(d)) * gamma[at(i)];
+      result[at(row * d + i)] = static_cast<float>(activation(kind, normed));
     }
   }
   from_floats(result, y);
@@ -348,6 +383,41 @@ void CpuReferenceBackend::conv2d(const Tensor& x, const ops::PreparedConv2d& wei
         for (std::int64_t c = 0; c < c_in; ++c) {
           sum +=
               static_cast<double>(pixel_in[c]) * layer.weight[at((o * c_in + c) * kh * kw + tap)];
+        }
+      }
+      if (!added.empty()) sum += added[at(pixel * c_out + o)];
+      result[at(pixel * c_out + o)] = static_cast<float>(sum);
+    }
+  });
+  from_floats(result, y);
+}
+
+void CpuReferenceBackend::conv3d(const Tensor& x, const ops::PreparedConv3d& weights,
+                                 const Tensor& residual, const Tensor& y) {
+  const auto& layer = prepared_here<ReferenceConv3d>(weights, "conv3d");
+  const std::int64_t c_in = layer.in_channels();
+  const std::int64_t c_out = layer.out_channels();
+  const std::int64_t taps = layer.kernel_t() * layer.kernel_h() * layer.kernel_w();
+  const std::int64_t height = x.dim(2);
+  const std::int64_t width = x.dim(3);
+  const Floats input = to_floats(x);
+  const Floats added = residual.defined() ? to_floats(residual) : Floats{};
+  Floats result(at(y.elements()));
+  parallel_for(threads(), y.elements() / c_out, [&](std::int64_t pixel) {
+    const std::int64_t left = pixel % y.dim(3) - layer.padding()[1];
+    const std::int64_t top = pixel / y.dim(3) % y.dim(2) - layer.padding()[0];
+    const std::int64_t frame = pixel / y.dim(3) / y.dim(2) % y.dim(1) * layer.stride_t() +
+                               pixel / y.dim(3) / y.dim(2) / y.dim(1) * x.dim(1);
+    for (std::int64_t o = 0; o < c_out; ++o) {
+      double sum = layer.bias[at(o)];
+      for (std::int64_t tap = 0; tap < taps; ++tap) {
+        const std::int64_t column = left + tap % layer.kernel_w();
+        const std::int64_t row = top + tap / layer.kernel_w() % layer.kernel_h();
+        const std::int64_t earlier = frame + tap / layer.kernel_w() / layer.kernel_h();
+        if (row < 0 || row >= height || column < 0 || column >= width) continue;
+        const float* in = &input[at(((earlier * height + row) * width + column) * c_in)];
+        for (std::int64_t c = 0; c < c_in; ++c) {
+          sum += static_cast<double>(in[c]) * layer.weight[at((o * c_in + c) * taps + tap)];
         }
       }
       if (!added.empty()) sum += added[at(pixel * c_out + o)];

@@ -18,6 +18,8 @@ class CpuReferenceBackend final : public HostBackend {
                                                       DType dtype) override;
   std::unique_ptr<ops::PreparedConv2d> prepare_conv2d(const ops::Conv2dWeights& weights,
                                                       DType dtype) override;
+  std::unique_ptr<ops::PreparedConv3d> prepare_conv3d(const ops::Conv3dWeights& weights,
+                                                      DType dtype) override;
 
   void linear(const Tensor& x, const ops::PreparedLinear& weights,
               const ops::LinearEpilogue& epilogue, const Tensor& y) override;
@@ -28,11 +30,15 @@ class CpuReferenceBackend final : public HostBackend {
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) override;
   void group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias, float eps,
                   ops::Activation activation, const Tensor& y) override;
+  void channel_norm(const Tensor& x, const Tensor& weight, ops::Activation activation,
+                    const Tensor& y) override;
   void norm_rope_heads(std::span<const ops::PackedQkv> streams, const ops::Rope& rope, float eps,
                        const ops::AttentionOperands& out) override;
   void attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                  const Tensor& y) override;
   void conv2d(const Tensor& x, const ops::PreparedConv2d& weights, const Tensor& residual,
+              const Tensor& y) override;
+  void conv3d(const Tensor& x, const ops::PreparedConv3d& weights, const Tensor& residual,
               const Tensor& y) override;
   void upsample_nearest2x(const Tensor& x, const Tensor& y) override;
   void embedding(const Tensor& table, const Tensor& ids, const Tensor& y) override;

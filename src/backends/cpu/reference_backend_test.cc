@@ -132,6 +132,33 @@ TEST_F(ReferenceOps, ConvolutionPadsEachSideOnItsOwn) {
   EXPECT_THAT(to_floats(ops::conv2d(x, *strided, tensor({1, 1, 1, 1}, {1000}))), ElementsAre(1130));
 }
 
+TEST_F(ReferenceOps, VideoConvolutionStridesInTime) {
+  // Frames of 1 x 2 pixels, kernel rows (1, 2) at frame t and (10, 20) at t + 1; bias 1000.
+  ops::Conv3dWeights weights{"conv", host({1, 1, 2, 1, 2}, {1, 2, 10, 20}), host({1}, {1000})};
+  const Tensor x = tensor({1, 3, 1, 2, 1}, {1, 2, 3, 4, 5, 6});
+  const auto conv = backend_->prepare_conv3d(weights, DType::kF32);
+  EXPECT_THAT(to_floats(ops::conv3d(x, *conv)), ElementsAre(1115, 1181));
+  weights.stride_t = 2;
+  weights.padding = {0, 1, 0, 0};  // a zero column to the left
+  const auto strided = backend_->prepare_conv3d(weights, DType::kF32);
+  EXPECT_THAT(to_floats(ops::conv3d(x, *strided, tensor({1, 1, 1, 2, 1}, {0.5, 0.25}))),
+              ElementsAre(1062.5, 1115.25));
+}
+
+TEST_F(ReferenceOps, ChannelNormDividesByTheEuclideanNorm) {
+  // |(3, 4)| = 5: (0.6, 0.8) sqrt(2) (1, 10). Rows too short to have a direction are divided by
+  // 1e-12.
+  const Tensor x = tensor({3, 2}, {3, 4, 0, 0, 0, 1e-13F});
+  const float root = std::sqrt(2.0F);
+  EXPECT_THAT(to_floats(ops::channel_norm(x, tensor({2}, {1, 10}), ops::Activation::kNone)),
+              Pointwise(FloatNear(1e-6F), {0.6F * root, 8 * root, 0.0F, 0.0F, 0.0F, root}));
+  // Into a part of a larger tensor: silu(sqrt(2)) = sqrt(2) / (1 + e^-sqrt(2))
+  const Tensor buffer = tensor({1, 3}, {7, 7, 7});
+  ops::channel_norm(tensor({1, 2}, {1, 1}), tensor({2}, {std::sqrt(2.0F), 1}),
+                    ops::Activation::kSilu, {.tensor = buffer.slice(1, 1, 3)});
+  EXPECT_THAT(to_floats(buffer), Pointwise(FloatNear(1e-5F), {7.0F, 1.1376353F, 0.7310586F}));
+}
+
 TEST_F(ReferenceOps, ElementwiseAndShuffles) {
   const Tensor x = tensor({2, 2}, {1, 2, 3, 4});
   EXPECT_THAT(to_floats(ops::add(x, tensor({2}, {10, 20}))), ElementsAre(11, 22, 13, 24));
