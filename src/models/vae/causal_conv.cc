@@ -1,0 +1,49 @@
+#include "models/vae/causal_conv.h"
+
+namespace dither::models {
+
+Tensor CausalConv3d::joined(const Shape& x, const Tensor& like, CausalHistory& history,
+                            const std::function<void(const Tensor&)>& write) const {
+  const auto frames_of = [&](std::int64_t frames) {
+    Shape shape = x;
+    shape[1] = frames;
+    return ops::empty_like(like, shape);
+  };
+  const std::int64_t frames = context_ + x[1];
+  Tensor all = frames_of(frames);
+  write(all.slice(1, context_, frames));
+  Tensor& before = history.of(this);
+  if (before.defined()) {
+    ops::copy(before, all.slice(1, 0, context_));
+  } else if (context_ > 0) {
+    before = frames_of(context_);
+    const Tensor zeros = ops::affine(all.slice(1, context_, context_ + 1), 0, 0);
+    for (std::int64_t i = 0; i < context_; ++i) ops::copy(zeros, all.slice(1, i, i + 1));
+  }
+  // A copy: a view would keep all of the tensor.
+  if (context_ > 0) ops::copy(all.slice(1, frames - context_, frames), before);
+  return all;
+}
+
+Tensor CausalConv3d::operator()(const Tensor& x, CausalHistory& history,
+                                const Tensor& residual) const {
+  if (context_ == 0) return conv_(x, residual);
+  return conv_(joined(x.shape(), x, history, [&](const Tensor& place) { ops::copy(x, place); }),
+               residual);
+}
+
+Tensor CausalConv3d::operator()(const Tensor& input, const nn::ChannelNorm& norm,
+                                CausalHistory& history, const Tensor& residual) const {
+  return conv_(joined(input.shape(), input, history,
+                      [&](const Tensor& place) {
+                        const ops::Output out{.tensor = place};
+                        norm(input, out);
+                      }),
+               residual);
+}
+
+void CausalConv3d::remember(const Tensor& x, CausalHistory& history) const {
+  joined(x.shape(), x, history, [&](const Tensor& place) { ops::copy(x, place); });
+}
+
+}  // namespace dither::models

@@ -1,0 +1,106 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "models/vae/wan_autoencoder.h"
+#include "nn/multiply.h"
+#include "ops/region.h"
+
+namespace dither::models {
+namespace {
+
+/// x * row, row [C] over x [..., C].
+Tensor scale_rows(const Tensor& x, const Tensor& row) {
+  return nn::multiply({x, ops::add(ops::affine(x, 0, 0), row)});
+}
+
+}  // namespace
+
+WanLatentStatistics::WanLatentStatistics(ops::Backend& backend, const WanVaeConfig& config) {
+  const auto upload = [&](const auto& value_of) {
+    const Tensor row = Tensor::host({config.z_dim}, DType::kF32);
+    for (std::size_t i = 0; i < config.latents_mean.size(); ++i) {
+      row.data<float>()[i] = static_cast<float>(value_of(i));
+    }
+    return backend.upload(row, DType::kF32);
+  };
+  mean_ = upload([&](std::size_t i) { return config.latents_mean[i]; });
+  negative_mean_ = upload([&](std::size_t i) { return -config.latents_mean[i]; });
+  std_ = upload([&](std::size_t i) { return config.latents_std[i]; });
+  inverse_std_ = upload([&](std::size_t i) { return 1 / config.latents_std[i]; });
+}
+
+Tensor WanLatentStatistics::denormalize(const Tensor& latents) const {
+  return ops::add(scale_rows(latents, std_), mean_);
+}
+
+Tensor WanLatentStatistics::normalize(const Tensor& z) const {
+  return scale_rows(ops::add(z, negative_mean_), inverse_std_);
+}
+
+WanVaeDecoder::WanVaeDecoder(const nn::WeightScope& scope, const WanVaeConfig& config)
+    : dtype_(scope.dtype()),
+      z_dim_(config.z_dim),
+      patch_size_(config.patch_size),
+      statistics_(scope.backend(), config),
+      post_quant_conv_(scope / "post_quant_conv"),
+      conv_in_(scope / "decoder.conv_in"),
+      mid_block_(scope / "decoder.mid_block"),
+      norm_out_(scope / "decoder.norm_out", ops::Activation::kSilu),
+      conv_out_(scope / "decoder.conv_out") {
+  for (std::size_t i = 0; i < config.levels(); ++i) {
+    const nn::WeightScope block = scope / "decoder.up_blocks" / static_cast<int>(i);
+    UpBlock& up = up_blocks_.emplace_back();
+    for (int j = 0; j <= config.num_res_blocks; ++j) up.resnets.emplace_back(block / "resnets" / j);
+    if (i + 1 == config.levels()) continue;
+    up.upsampler.emplace(block / (config.is_residual ? "upsampler" : "upsamplers.0"));
+    if (config.is_residual) up.channels = config.decoder_channels(i);
+    if (config.upsamples_time(i)) up.time_factor = 2;
+  }
+}
+
+Tensor WanVaeDecoder::up(const UpBlock& block, const Tensor& x, CausalHistory& history) const {
+  Tensor y = x;
+  for (const WanResnet& resnet : block.resnets) y = resnet(y, history);
+  if (!block.upsampler) return y;
+  if (block.channels == 0) return (*block.upsampler)(y, history);
+  return (*block.upsampler)(
+      y, history, spread_channels(x, block.channels, block.time_factor, history.first_chunk()));
+}
+
+Tensor WanVaeDecoder::decode(const Tensor& z, CausalHistory& history) const {
+  ops::Backend& backend = ops::backend_of(z);
+  Tensor x = conv_in_(z, history);
+  {
+    const ops::Region region(backend, "decoder.mid_block");
+    x = mid_block_(x, history);
+  }
+  for (std::size_t i = 0; i < up_blocks_.size(); ++i) {
+    const ops::Region region(backend, fmt::format("decoder.up_blocks.{}", i));
+    x = up(up_blocks_[i], x, history);
+  }
+  const ops::Region region(backend, "decoder.conv_out");
+  return unpatchify(conv_out_(x, norm_out_, history), patch_size_);
+}
+
+void WanVaeDecoder::operator()(const Tensor& latents, const OnFrames& on_frames,
+                               std::int64_t chunk_frames) const {
+  if (latents.rank() != 5 || latents.dim(0) != 1 || latents.dim(4) != z_dim_ || chunk_frames < 1) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("Wan VAE decoder: latents are {} in chunks of {} frames, expected "
+                            "[1, F, h, w, {}] in chunks of at least 1",
+                            to_string(latents), chunk_frames, z_dim_));
+  }
+  const Tensor denormalized = statistics_.denormalize(ops::cast(latents, DType::kF32));
+  const Tensor z = post_quant_conv_(ops::cast(denormalized, dtype_));
+  CausalHistory history;
+  for (std::int64_t begin = 0; begin < z.dim(1);) {
+    const std::int64_t end = begin == 0 ? 1 : std::min(begin + chunk_frames, z.dim(1));
+    on_frames(decode(z.slice(1, begin, end), history));
+    history.next_chunk();
+    begin = end;
+  }
+}
+
+}  // namespace dither::models
