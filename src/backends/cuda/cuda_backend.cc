@@ -8,13 +8,14 @@
 #include <vector>
 
 #include "backends/cuda/attention.h"
-#include "backends/cuda/conv2d.h"
+#include "backends/cuda/convolution.h"
 #include "backends/cuda/cuda_check.h"
 #include "backends/cuda/cudnn_attention.h"
 #include "backends/cuda/cudnn_conv.h"
 #include "backends/cuda/cudnn_handle.h"
 #include "backends/cuda/device_constants.h"
 #include "backends/cuda/device_memory.h"
+#include "backends/cuda/kernels/channel_norm.h"
 #include "backends/cuda/kernels/copy.h"
 #include "backends/cuda/kernels/elementwise.h"
 #include "backends/cuda/kernels/group_norm.h"
@@ -106,7 +107,11 @@ class CudaBackend final : public ops::Backend {
   }
   std::unique_ptr<ops::PreparedConv2d> prepare_conv2d(const ops::Conv2dWeights& weights,
                                                       DType dtype) override {
-    return conv2d_.prepare(weights, dtype);
+    return convolutions_.prepare(weights, dtype);
+  }
+  std::unique_ptr<ops::PreparedConv3d> prepare_conv3d(const ops::Conv3dWeights& weights,
+                                                      DType dtype) override {
+    return convolutions_.prepare(weights, dtype);
   }
 
   void linear(const Tensor& x, const ops::PreparedLinear& weights,
@@ -120,6 +125,8 @@ class CudaBackend final : public ops::Backend {
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& y) override;
   void group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias, float eps,
                   ops::Activation activation, const Tensor& y) override;
+  void channel_norm(const Tensor& x, const Tensor& weight, ops::Activation activation,
+                    const Tensor& y) override;
   void norm_rope_heads(std::span<const ops::PackedQkv> streams, const ops::Rope& rope, float eps,
                        const ops::AttentionOperands& out) override;
   void attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
@@ -128,7 +135,11 @@ class CudaBackend final : public ops::Backend {
   }
   void conv2d(const Tensor& x, const ops::PreparedConv2d& weights, const Tensor& residual,
               const Tensor& y) override {
-    conv2d_.run(x, weights, residual, y);
+    convolutions_.run(x, weights, residual, y);
+  }
+  void conv3d(const Tensor& x, const ops::PreparedConv3d& weights, const Tensor& residual,
+              const Tensor& y) override {
+    convolutions_.run(x, weights, residual, y);
   }
   void upsample_nearest2x(const Tensor& x, const Tensor& y) override;
   void to_pixels(const Tensor& x, const Tensor& y) override {
@@ -168,7 +179,7 @@ class CudaBackend final : public ops::Backend {
   LinearKernels linear_{*this, matmul_, constants_,
                         [this](std::size_t bytes) { return expanded_weights_(bytes); }, stream()};
   AttentionKernels attention_{*this, matmul_, fused_attention_, constants_, stream()};
-  Conv2dKernels conv2d_{*this, convolution_, stream()};
+  ConvolutionKernels convolutions_{*this, convolution_, stream()};
 };
 
 std::string CudaBackend::description() const {
@@ -287,6 +298,17 @@ void CudaBackend::group_norm(const Tensor& x, int groups, const Tensor& weight, 
   const std::size_t floats = group_norm_workspace_floats(args.samples, args.pixels, groups);
   args.workspace = static_cast<float*>(scratch_(floats * sizeof(float)));
   launch_group_norm(args, stream());
+}
+
+void CudaBackend::channel_norm(const Tensor& x, const Tensor& weight, ops::Activation activation,
+                               const Tensor& y) {
+  ChannelNormArgs args{};
+  args.x = row_view(x);
+  args.y = row_view(y);
+  args.dtype = x.dtype();
+  args.weight = weight.raw();
+  args.activation = activation;
+  launch_channel_norm(args, stream());
 }
 
 void CudaBackend::norm_rope_heads(std::span<const ops::PackedQkv> streams, const ops::Rope& rope,

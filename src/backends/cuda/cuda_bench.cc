@@ -219,6 +219,52 @@ BENCHMARK(conv3x3)
     ->Args({1024, 128, 128, 1})
     ->Args({1024, 128, 3, 0});
 
+/// A causal convolution of the Wan autoencoder, two frames of history before `frames`.
+void conv3x3x3(benchmark::State& state) {
+  const std::int64_t frames = state.range(0);
+  const std::int64_t h = state.range(1);
+  const std::int64_t w = state.range(2);
+  const std::int64_t channels = state.range(3);
+  ops::Conv3dWeights stored;
+  stored.name = "bench";
+  stored.weight = random_host({channels, channels, 3, 3, 3}, DType::kBF16, 0.02F);
+  stored.bias = random_host({channels}, DType::kBF16, 0.02F);
+  stored.padding = {1, 1, 1, 1};
+  const auto weights = backend().prepare_conv3d(stored, DType::kBF16);
+  const Tensor x = random({1, frames + 2, h, w, channels});
+  const Tensor residual = random({1, frames, h, w, channels});
+  const bool add = state.range(4) != 0;
+  time_calls(state, [&] { ops::conv3d(x, *weights, add ? residual : Tensor()); });
+  report_flops(state, 2.0 * 27 * static_cast<double>(frames * h * w * channels * channels));
+}
+BENCHMARK(conv3x3x3)
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->ArgNames({"frames", "h", "w", "channels", "residual"})
+    ->Args({1, 60, 104, 384, 0})
+    ->Args({2, 120, 208, 384, 0})
+    ->Args({2, 120, 208, 384, 1})
+    ->Args({4, 240, 416, 192, 0})
+    ->Args({4, 240, 416, 192, 1})
+    ->Args({4, 480, 832, 96, 0})
+    ->Args({4, 480, 832, 96, 1})
+    ->Args({8, 480, 832, 96, 1});
+
+void channel_norm_silu(benchmark::State& state) {
+  const std::int64_t channels = state.range(3);
+  const Tensor x = random({1, state.range(0), state.range(1), state.range(2), channels});
+  const Tensor weight = random({channels});
+  time_calls(state, [&] { ops::channel_norm(x, weight, ops::Activation::kSilu); });
+  report_bytes(state, static_cast<double>(x.elements() * 4));  // read, written
+}
+BENCHMARK(channel_norm_silu)
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->ArgNames({"frames", "h", "w", "channels"})
+    ->Args({2, 120, 208, 384})
+    ->Args({4, 240, 416, 192})
+    ->Args({4, 480, 832, 96});
+
 void upsample(benchmark::State& state) {
   const Tensor x = random({1, state.range(0), state.range(0), state.range(1)});
   time_calls(state, [&] { ops::upsample_nearest2x(x); });

@@ -1,0 +1,186 @@
+#include "backends/cuda/convolution.h"
+
+#include "backends/cuda/cuda_check.h"
+#include "base/error.h"
+
+namespace dither::cuda {
+namespace {
+
+constexpr std::int64_t kChannelMultiple = 8;
+
+std::int64_t padded(std::int64_t channels) {
+  return (channels + kChannelMultiple - 1) / kChannelMultiple * kChannelMultiple;
+}
+
+Shape with_channels(const Shape& shape, std::int64_t channels) {
+  Shape result = shape;
+  result[-1] = channels;
+  return result;
+}
+
+template <typename Own, typename Prepared>
+const Own& prepared_here(const Prepared& weights, const char* op) {
+  if (const auto* own = dynamic_cast<const Own*>(&weights)) return *own;
+  throw Error(ErrorCode::kInvalidArgument,
+              std::string(op) + ": the weights were prepared by another backend");
+}
+
+std::size_t bytes_of(const Tensor& tensor) { return tensor.defined() ? tensor.bytes() : 0; }
+
+}  // namespace
+
+struct ConvolutionKernels::DeviceConv2d final : ops::PreparedConv2d {
+  using PreparedConv2d::PreparedConv2d;
+  std::size_t resident_bytes() const override { return bytes_of(weight) + bytes_of(bias); }
+
+  Tensor weight;  ///< [padded C_out, kh, kw, padded C_in] of dtype
+  Tensor bias;    ///< [padded C_out] of dtype
+};
+
+struct ConvolutionKernels::DeviceConv3d final : ops::PreparedConv3d {
+  using PreparedConv3d::PreparedConv3d;
+  std::size_t resident_bytes() const override {
+    return bytes_of(weight) + bytes_of(bias) + bytes_of(image_weight);
+  }
+
+  Tensor weight;                ///< [padded C_out, kt, kh, kw, padded C_in] of dtype
+  Tensor bias;                  ///< [padded C_out] of dtype
+  mutable Tensor image_weight;  ///< [padded C_out, kh, kw, kt padded C_in], once it is needed
+};
+
+Tensor ConvolutionKernels::zeros(const Shape& shape, DType dtype) {
+  Tensor tensor = Tensor::empty(shape, dtype, backend_);
+  check(cudaMemsetAsync(tensor.raw(), 0, tensor.bytes(), stream_), "zero a tensor");
+  return tensor;
+}
+
+Tensor ConvolutionKernels::padded_channels(const Tensor& x) {
+  const std::int64_t channels = x.dim(-1);
+  if (channels % kChannelMultiple == 0) return x;
+  Tensor wide = zeros(with_channels(x.shape(), padded(channels)), x.dtype());
+  backend_.copy(x, wide.slice(-1, 0, channels));
+  return wide;
+}
+
+Tensor ConvolutionKernels::padded_bias(const Tensor& host, std::int64_t channels, DType dtype) {
+  if (!host.defined()) return {};
+  Tensor bias = zeros({padded(channels)}, dtype);
+  backend_.copy(backend_.upload(host, host.dtype()), bias.slice(0, 0, channels));
+  return bias;
+}
+
+std::unique_ptr<ops::PreparedConv2d> ConvolutionKernels::prepare(const ops::Conv2dWeights& weights,
+                                                                 DType dtype) {
+  auto conv = std::make_unique<DeviceConv2d>(weights);
+  const std::int64_t out = conv->out_channels();
+  const std::int64_t in = conv->in_channels();
+  conv->weight = zeros({padded(out), conv->kernel_h(), conv->kernel_w(), padded(in)}, dtype);
+  const Tensor stored = backend_.upload(weights.weight, weights.weight.dtype());
+  backend_.copy(stored.permute({0, 2, 3, 1}), conv->weight.slice(0, 0, out).slice(3, 0, in));
+  conv->bias = padded_bias(weights.bias, out, dtype);
+  return conv;
+}
+
+std::unique_ptr<ops::PreparedConv3d> ConvolutionKernels::prepare(const ops::Conv3dWeights& weights,
+                                                                 DType dtype) {
+  auto conv = std::make_unique<DeviceConv3d>(weights);
+  const std::int64_t out = conv->out_channels();
+  const std::int64_t in = conv->in_channels();
+  conv->weight =
+      zeros({padded(out), conv->kernel_t(), conv->kernel_h(), conv->kernel_w(), padded(in)}, dtype);
+  const Tensor stored = backend_.upload(weights.weight, weights.weight.dtype());
+  backend_.copy(stored.permute({0, 2, 3, 4, 1}), conv->weight.slice(0, 0, out).slice(4, 0, in));
+  conv->bias = padded_bias(weights.bias, out, dtype);
+  return conv;
+}
+
+void ConvolutionKernels::run(const ConvGeometry& geometry, const Tensor& wide, const Tensor& weight,
+                             const Tensor& bias, const Tensor& residual, const Tensor& y) {
+  const std::int64_t channels = y.dim(-1);
+  const bool narrow = channels != geometry.c_out;
+  ConvGeometry exact = geometry;
+  exact.bias = bias.defined();
+  exact.residual = residual.defined() && !narrow;
+  const Tensor result =
+      narrow ? Tensor::empty(with_channels(y.shape(), geometry.c_out), y.dtype(), backend_) : y;
+  conv_.run(exact, wide.raw(), weight.raw(), bias.defined() ? bias.raw() : nullptr,
+            exact.residual ? residual.raw() : nullptr, result.raw());
+  if (!narrow) return;
+  backend_.copy(result.slice(-1, 0, channels), y);
+  if (residual.defined()) backend_.add(y, residual, y);
+}
+
+void ConvolutionKernels::run(const Tensor& x, const ops::PreparedConv2d& weights,
+                             const Tensor& residual, const Tensor& y) {
+  const auto& conv = prepared_here<DeviceConv2d>(weights, "conv2d");
+  const Tensor wide = padded_channels(x);
+  ConvGeometry geometry{};
+  geometry.batch = wide.dim(0);
+  geometry.h = wide.dim(1);
+  geometry.w = wide.dim(2);
+  geometry.c_in = wide.dim(3);
+  geometry.c_out = padded(conv.out_channels());
+  geometry.kh = conv.kernel_h();
+  geometry.kw = conv.kernel_w();
+  geometry.stride = conv.stride();
+  geometry.padding = conv.padding();
+  geometry.dtype = x.dtype();
+  run(geometry, wide, conv.weight, conv.bias, residual, y);
+}
+
+Tensor ConvolutionKernels::frames_as_channels(const Tensor& wide, const DeviceConv3d& conv,
+                                              std::int64_t results) {
+  const std::int64_t channels = wide.dim(4);
+  const Tensor images =
+      Tensor::empty({wide.dim(0), results, wide.dim(2), wide.dim(3), conv.kernel_t() * channels},
+                    wide.dtype(), backend_);
+  for (std::int64_t i = 0; i < results; ++i) {
+    for (std::int64_t t = 0; t < conv.kernel_t(); ++t) {
+      const std::int64_t frame = i * conv.stride_t() + t;
+      backend_.copy(wide.slice(1, frame, frame + 1),
+                    images.slice(1, i, i + 1).slice(4, t * channels, (t + 1) * channels));
+    }
+  }
+  return images;
+}
+
+void ConvolutionKernels::run(const Tensor& x, const ops::PreparedConv3d& weights,
+                             const Tensor& residual, const Tensor& y) {
+  const auto& conv = prepared_here<DeviceConv3d>(weights, "conv3d");
+  const Tensor wide = padded_channels(x);
+  ConvGeometry geometry{};
+  geometry.batch = wide.dim(0);
+  geometry.frames = wide.dim(1);
+  geometry.h = wide.dim(2);
+  geometry.w = wide.dim(3);
+  geometry.c_in = wide.dim(4);
+  geometry.c_out = padded(conv.out_channels());
+  geometry.kt = conv.kernel_t();
+  geometry.kh = conv.kernel_h();
+  geometry.kw = conv.kernel_w();
+  geometry.stride_t = conv.stride_t();
+  geometry.padding = conv.padding();
+  geometry.dtype = x.dtype();
+  geometry.bias = conv.bias.defined();
+  geometry.residual = residual.defined() && geometry.c_out == y.dim(4);
+  if (conv_.supports(geometry)) {
+    run(geometry, wide, conv.weight, conv.bias, residual, y);
+    return;
+  }
+  if (!conv.image_weight.defined()) {
+    const Tensor& weight = conv.weight;
+    conv.image_weight =
+        Tensor::empty({weight.dim(0), weight.dim(2), weight.dim(3), weight.dim(1) * weight.dim(4)},
+                      weight.dtype(), backend_);
+    backend_.copy(weight.permute({0, 2, 3, 1, 4}),
+                  conv.image_weight.unflatten(-1, weight.dim(1), weight.dim(4)));
+  }
+  const Tensor images = frames_as_channels(wide, conv, y.dim(1));
+  geometry.batch = wide.dim(0) * y.dim(1);
+  geometry.frames = 0;
+  geometry.kt = geometry.stride_t = 1;
+  geometry.c_in = images.dim(4);
+  run(geometry, images, conv.image_weight, conv.bias, residual, y);
+}
+
+}  // namespace dither::cuda

@@ -1,0 +1,94 @@
+// The ops of video autoencoders on the CUDA backend against the reference backend.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <array>
+
+#include "cuda/cuda_ops.h"
+
+namespace dither {
+namespace {
+
+using namespace cuda_test;  // NOLINT(google-build-using-namespace)
+
+class CudaVideoOps : public CudaOps {};
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, CudaVideoOps, ::testing::Values(DType::kF32, DType::kBF16),
+                         [](const auto& dtype) { return std::string(dtype_name(dtype.param)); });
+
+TEST_P(CudaVideoOps, ChannelNorm) {
+  for (const std::int64_t width : {1, 2, 15, 16, 96, 127, 192, 384, 640, 1024, 1280, 3000}) {
+    for (const bool aligned : {true, false}) {
+      SCOPED_TRACE(fmt::format("C {} aligned {}", width, aligned));
+      for (const auto activation : {ops::Activation::kNone, ops::Activation::kSilu}) {
+        compare(
+            [&](Inputs& in) {
+              const Shape shape = {1, 3, 5, 7, width};
+              const Tensor x = aligned ? in.tensor(shape) : in.strided(shape);
+              return ops::channel_norm(x, in.tensor({width}), activation);
+            },
+            0x1p-19);
+      }
+    }
+  }
+}
+
+TEST_P(CudaVideoOps, ChannelNormWritesIntoAVideo) {
+  compare(
+      [](Inputs& in) {
+        const Tensor video = in.tensor({1, 5, 3, 4, 96});
+        const Tensor x = in.tensor({1, 3, 3, 4, 96});
+        ops::channel_norm(x, in.tensor({96}), ops::Activation::kSilu,
+                          {.tensor = video.slice(1, 2, 5)});
+        return video;
+      },
+      0x1p-19);
+}
+
+TEST_P(CudaVideoOps, ChannelNormOfZerosIsZero) {
+  Inputs in(*cuda_, GetParam());
+  const Tensor zeros = ops::affine(in.tensor({7, 96}), 0, 0);
+  for (const float value :
+       to_floats(ops::channel_norm(zeros, in.tensor({96}), ops::Activation::kNone))) {
+    EXPECT_EQ(value, 0);
+  }
+}
+
+struct Conv3dCase {
+  std::int64_t batch, frames, h, w, c_in, c_out;
+  std::array<std::int64_t, 3> kernel;
+  int stride_t;
+  std::array<int, 4> padding;
+  bool bias, residual;
+};
+
+TEST_P(CudaVideoOps, Conv3d) {
+  for (const auto& c : {Conv3dCase{1, 3, 5, 7, 3, 5, {3, 3, 3}, 1, {1, 1, 1, 1}, true, true},
+                        Conv3dCase{2, 4, 16, 12, 16, 96, {3, 3, 3}, 1, {1, 1, 1, 1}, true, false},
+                        Conv3dCase{1, 6, 26, 30, 96, 96, {3, 3, 3}, 1, {1, 1, 1, 1}, true, true},
+                        Conv3dCase{1, 3, 16, 20, 32, 3, {3, 3, 3}, 1, {1, 1, 1, 1}, true, false},
+                        Conv3dCase{1, 5, 4, 9, 24, 48, {3, 1, 1}, 1, {0, 0, 0, 0}, true, false},
+                        Conv3dCase{1, 5, 6, 8, 64, 64, {3, 1, 1}, 2, {0, 0, 0, 0}, true, true},
+                        Conv3dCase{2, 6, 3, 3, 17, 33, {3, 1, 1}, 2, {0, 0, 0, 0}, false, true}}) {
+    const auto& [kt, kh, kw] = c.kernel;
+    SCOPED_TRACE(fmt::format("{} frames {} x {}, {} -> {}", c.frames, c.h, c.w, c.c_in, c.c_out));
+    compare(
+        [&](Inputs& in) {
+          ops::Conv3dWeights weights;
+          weights.name = "conv";
+          weights.weight = in.host({c.c_out, c.c_in, kt, kh, kw});
+          if (c.bias) weights.bias = in.host({c.c_out});
+          weights.stride_t = c.stride_t;
+          weights.padding = c.padding;
+          const auto conv = in.backend().prepare_conv3d(weights, in.dtype());
+          const Tensor x = in.tensor({c.batch, c.frames, c.h, c.w, c.c_in});
+          const Shape shape = {c.batch, conv->out_frames(c.frames), conv->out_h(c.h),
+                               conv->out_w(c.w), c.c_out};
+          return ops::conv3d(x, *conv, c.residual ? in.tensor(shape) : Tensor{});
+        },
+        2 * sum_error(c.c_in * kt * kh * kw), sum_bound(c.c_in * kt * kh * kw));
+  }
+}
+
+}  // namespace
+}  // namespace dither
