@@ -10,6 +10,7 @@
 #include "models/text/clip_text.h"
 #include "models/text/t5_encoder.h"
 #include "models/vae/autoencoder_kl.h"
+#include "models/vae/wan_config.h"
 #include "models/wan/config.h"
 
 namespace dither::models {
@@ -104,7 +105,20 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"WanImage", wan([](WanConfig& c) { c.image_dim = 1280; }), kNo, "image_dim"},
         BadConfig{"WanAddedKv", wan([](WanConfig& c) { c.added_kv_proj_dim = 5120; }), kNo,
                   "added_kv_proj_dim"},
-        BadConfig{"WanEps", wan([](WanConfig& c) { c.eps = 1e-5; }), kNo, "eps 1e-05"}),
+        BadConfig{"WanEps", wan([](WanConfig& c) { c.eps = 1e-5; }), kNo, "eps 1e-05"},
+        BadConfig{"WanVaeAttention", validating(WanVaeConfig{.attn_scales = {0.5}}), kNo,
+                  "attn_scales"},
+        BadConfig{"WanVaeStatistics", validating(WanVaeConfig{.z_dim = 48}), kBad,
+                  "the number of latents_mean is 16, expected 48 (z_dim)"},
+        BadConfig{"WanVaeTime", validating(WanVaeConfig{.temperal_downsample = {true, true, true}}),
+                  kBad, "scale_factor_temporal is 4, expected 8"},
+        BadConfig{"WanVaeLevels", validating(WanVaeConfig{.dim_mult = {1, 2, 4}}), kBad,
+                  "the number of temperal_downsample is 3, expected 2"},
+        BadConfig{"WanVaePatch", validating(WanVaeConfig{.patch_size = 2}), kBad,
+                  "out_channels is 3, not a multiple of 4"},
+        BadConfig{"WanVaeShortcut",
+                  validating(WanVaeConfig{.dim_mult = {1, 2, 3, 7}, .is_residual = true}), kNo,
+                  "dim_mult: "}),
     [](const auto& bad) { return bad.param.name; });
 
 TEST(Config, DefaultsAreValid) {
@@ -113,6 +127,7 @@ TEST(Config, DefaultsAreValid) {
   EXPECT_NO_THROW(T5Config{}.validate());
   EXPECT_NO_THROW(AutoencoderKlConfig{}.validate());
   EXPECT_NO_THROW(WanConfig{}.validate());
+  EXPECT_NO_THROW(WanVaeConfig{}.validate());
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "models/text/clip_text.h"
 #include "models/text/t5_encoder.h"
 #include "models/vae/autoencoder_kl.h"
+#include "models/vae/wan_config.h"
 #include "models/wan/config.h"
 
 namespace dither::models {
@@ -143,6 +144,45 @@ TEST(WeightsTable, VaeDecoderHasItsPublishedSize) {
     if (spec.name.starts_with("decoder.")) parameters += element_count(spec.shape);
   }
   EXPECT_EQ(parameters, 49'545'475);
+}
+
+/// TI2V-5B's vae/config.json.
+WanVaeConfig wan22_config() {
+  WanVaeConfig config;
+  config.base_dim = 160;
+  config.decoder_base_dim = 256;
+  config.z_dim = 48;
+  config.latents_mean.assign(48, 0);
+  config.latents_std.assign(48, 1);
+  config.is_residual = true;
+  config.in_channels = config.out_channels = 12;
+  config.patch_size = 2;
+  config.scale_factor_spatial = 16;
+  return config;
+}
+
+// As diffusers' AutoencoderKLWan has them: 73.3 and 555 million in the decoders.
+TEST(WeightsTable, WanAutoencodersHaveTheirPublishedSizes) {
+  struct Size {
+    WanVaeConfig config;
+    std::size_t tensors;
+    std::int64_t parameters, decoder;
+  };
+  for (const auto& [config, tensors, parameters, decoder] :
+       {Size{{}, 194, 126'892'531, 73'295'331},
+        Size{wan22_config(), 196, 704'688'668, 555'049'228}}) {
+    EXPECT_NO_THROW(config.validate());
+    const nn::TensorTable table = wan_vae_table(config);
+    std::int64_t all = 0;
+    std::int64_t of_decoder = 0;
+    for (const nn::TensorSpec& spec : table.specs()) {
+      all += element_count(spec.shape);
+      if (spec.name.starts_with("decoder.")) of_decoder += element_count(spec.shape);
+    }
+    EXPECT_EQ(table.specs().size(), tensors);
+    EXPECT_EQ(all, parameters);
+    EXPECT_EQ(of_decoder, decoder);
+  }
 }
 
 TEST(WeightsTable, ClipNamesWithAndWithoutPrefix) {

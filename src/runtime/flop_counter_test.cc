@@ -56,6 +56,15 @@ TEST_F(FlopCounterTest, CountsByRegionSinceTheLastTrace) {
                 {"", kFlops}, {"stage/a", 2 * kFlops}, {"stage/b", kFlops}}));
 }
 
+TEST_F(FlopCounterTest, CountsEveryTapOfAVideoConvolution) {
+  ops::Conv3dWeights weights;
+  weights.weight = Tensor::host({5, 2, 3, 1, 1}, DType::kF32);
+  const auto conv = counter_.prepare_conv3d(weights, DType::kF32);
+  const Tensor video = counter_.upload(Tensor::host({1, 4, 2, 3, 2}, DType::kF32), DType::kF32);
+  ops::conv3d(video, *conv);
+  EXPECT_EQ(counter_.flops(), 2 * (2 * 2 * 3) * 5 * 2 * 3);  // 2 frames of 2 x 3 pixels
+}
+
 TEST_F(FlopCounterTest, ARecordingCountsInTheRegionOfItsReplay) {
   const auto recording = counter_.record([this] { multiply(); });
   counter_.trace([&] {
