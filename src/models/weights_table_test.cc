@@ -209,6 +209,22 @@ TEST(WeightsTable, T5EmbeddingUnderEitherName) {
   EXPECT_EQ(failure(t5_encoder_table(config, source), source), "");
 }
 
+// UMT5-XXL's encoder as Wan publishes it: 5.7e9 parameters, a table of biases per block.
+TEST(WeightsTable, Umt5HasItsPublishedSize) {
+  T5Config config;
+  config.vocab_size = 256384;
+  config.bias_in_every_block = true;
+  std::int64_t parameters = 0;
+  std::int64_t biases = 0;
+  const nn::TensorTable table = t5_encoder_table(config, HeaderOnly());
+  for (const nn::TensorSpec& spec : table.specs()) {
+    parameters += element_count(spec.shape);
+    if (spec.name.ends_with("relative_attention_bias.weight")) ++biases;
+  }
+  EXPECT_EQ(parameters, 5'680'910'336);
+  EXPECT_EQ(biases, 24);
+}
+
 TEST(WeightsTable, VaeAttentionUnderOldNames) {
   HeaderOnly source(autoencoder_kl_table({}, HeaderOnly()));
   const std::string attention = "decoder.mid_block.attentions.0.";

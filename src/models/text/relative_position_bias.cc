@@ -3,39 +3,37 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <vector>
 
 #include "ops/ops.h"
 
 namespace dither::models {
 
-RelativePositionBias::RelativePositionBias(const Tensor& table, std::int64_t max_distance,
-                                           ops::Backend& backend)
-    : num_buckets_(table.dim(0)),
-      heads_(table.dim(1)),
-      max_distance_(max_distance),
-      backend_(&backend) {
-  const Tensor host = backend.download(ops::cast(table, DType::kF32));
-  table_.assign(host.data<float>(), host.data<float>() + host.elements());
+RelativePositionBuckets::RelativePositionBuckets(std::int64_t num_buckets,
+                                                 std::int64_t max_distance, ops::Backend& backend)
+    : num_buckets_(num_buckets), max_distance_(max_distance), backend_(&backend) {}
+
+const Tensor& RelativePositionBuckets::operator()(std::int64_t length) const {
+  if (buckets_.defined() && buckets_.dim(0) == length) return buckets_;
+  // Row i is a window of the buckets of distances -i .. length - 1 - i.
+  std::vector<std::int32_t> by_distance;
+  by_distance.reserve(static_cast<std::size_t>(2 * length - 1));
+  for (std::int64_t d = 1 - length; d < length; ++d) {
+    by_distance.push_back(
+        static_cast<std::int32_t>(relative_position_bucket(d, num_buckets_, max_distance_)));
+  }
+  const Tensor buckets = Tensor::host({length, length}, DType::kI32);
+  auto* out = buckets.data<std::int32_t>();
+  for (std::int64_t i = 0; i < length; ++i) {
+    out = std::copy_n(by_distance.data() + (length - 1 - i), length, out);
+  }
+  buckets_ = backend_->upload(buckets, DType::kI32);
+  return buckets_;
 }
 
-const Tensor& RelativePositionBias::operator()(std::int64_t length) const {
-  if (bias_.defined() && bias_.dim(1) == length) return bias_;
-  // Row i is a window of the values at distances -i .. length - 1 - i.
-  std::vector<float> by_distance(static_cast<std::size_t>(2 * length - 1));
-  Tensor bias = Tensor::host({heads_, length, length}, DType::kF32);
-  auto* out = bias.data<float>();
-  for (std::int64_t h = 0; h < heads_; ++h) {
-    for (std::int64_t d = 1 - length; d < length; ++d) {
-      const std::int64_t bucket = relative_position_bucket(d, num_buckets_, max_distance_);
-      by_distance[static_cast<std::size_t>(d + length - 1)] =
-          table_[static_cast<std::size_t>(bucket * heads_ + h)];
-    }
-    for (std::int64_t i = 0; i < length; ++i) {
-      out = std::copy_n(by_distance.data() + (length - 1 - i), length, out);
-    }
-  }
-  bias_ = backend_->upload(bias, DType::kF32);
-  return bias_;
+Tensor relative_position_bias(const Tensor& table, const Tensor& buckets) {
+  const Tensor by_pair = ops::embedding(ops::cast(table, DType::kF32), buckets);
+  return ops::contiguous(by_pair.permute({2, 0, 1}));
 }
 
 std::int64_t relative_position_bucket(std::int64_t distance, std::int64_t num_buckets,

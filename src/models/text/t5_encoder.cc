@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
 #include "models/config_check.h"
 #include "models/text/token_ids.h"
 #include "nn/attention.h"
+#include "ops/ops.h"
 #include "ops/region.h"
 
 namespace dither::models {
@@ -15,6 +17,14 @@ constexpr std::string_view kEncoderEmbedding = "encoder.embed_tokens.weight";
 
 nn::WeightScope embedding_scope(const nn::WeightScope& scope) {
   return scope.has(kSharedEmbedding) ? scope / "shared" : scope / "encoder" / "embed_tokens";
+}
+
+std::int64_t bias_tables(const T5Config& config) {
+  return config.bias_in_every_block ? config.num_layers : 1;
+}
+
+std::string bias_of(std::int64_t block) {
+  return fmt::format("encoder.block.{}.layer.0.SelfAttention.relative_attention_bias", block);
 }
 
 float epsilon(const T5Config& config) { return static_cast<float>(config.layer_norm_epsilon); }
@@ -49,8 +59,9 @@ nn::TensorTable t5_encoder_table(const T5Config& config, const TensorSource& sou
   const bool shared = source.find(kSharedEmbedding) != nullptr;
   table.add(std::string(shared ? kSharedEmbedding : kEncoderEmbedding), {config.vocab_size, width});
   if (shared) table.ignore(std::string(kEncoderEmbedding));
-  table.add("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-            {config.relative_attention_num_buckets, config.num_heads});
+  for (std::int64_t i = 0; i < bias_tables(config); ++i) {
+    table.add(bias_of(i) + ".weight", {config.relative_attention_num_buckets, config.num_heads});
+  }
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
     const std::string block = fmt::format("encoder.block.{}.layer.", i);
     table.in_layer(kT5Blocks, i);
@@ -92,12 +103,13 @@ T5Encoder::T5Encoder(const nn::WeightScope& scope, const T5Config& config)
     : config_(config),
       backend_(&scope.backend()),
       embed_tokens_(embedding_scope(scope)),
-      relative_attention_bias_(
-          (scope / "encoder.block.0.layer.0.SelfAttention.relative_attention_bias")
-              .upload("weight"),
-          config.relative_attention_max_distance, scope.backend()),
+      buckets_(config.relative_attention_num_buckets, config.relative_attention_max_distance,
+               scope.backend()),
       layers_(scope, kT5Blocks, config.num_layers),
       final_layer_norm_(scope / "encoder" / "final_layer_norm", epsilon(config)) {
+  for (std::int64_t i = 0; i < bias_tables(config); ++i) {
+    relative_attention_bias_.push_back((scope / bias_of(i)).upload("weight"));
+  }
   const nn::WeightScope blocks = scope / "encoder" / "block";
   for (int i = 0; i < config.num_layers; ++i) {
     layers_.add([&] { blocks_.emplace_back(blocks / i, config); });
@@ -106,12 +118,29 @@ T5Encoder::T5Encoder(const nn::WeightScope& scope, const T5Config& config)
 
 Tensor T5Encoder::operator()(const Tensor& ids) const {
   Tensor x = embed_tokens_(upload_token_ids(ids, config_.vocab_size, "T5 encoder", *backend_));
-  const Tensor& bias = relative_attention_bias_(ids.dim(1));
+  const Tensor& buckets = buckets_(ids.dim(1));
+  Tensor bias;
   nn::LayerSequence::Pass pass(layers_);
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    if (i < relative_attention_bias_.size()) {
+      bias = {};  // frees the last block's before this one's is made
+      bias = relative_position_bias(relative_attention_bias_[i], buckets);
+    }
     x = pass.run(fmt::format("encoder.block.{}", i), [&] { return blocks_[i](x, bias); });
   }
   return final_layer_norm_(x);
+}
+
+Tensor pad_with_zero_rows(const Tensor& embeds, std::int64_t length) {
+  if (embeds.rank() != 3 || embeds.dim(1) > length) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("text embeddings are {}, expected [B, n, D] with n <= {}",
+                            to_string(embeds), length));
+  }
+  if (embeds.dim(1) == length) return embeds;
+  const Tensor zeros =
+      Tensor::host({embeds.dim(0), length - embeds.dim(1), embeds.dim(2)}, embeds.dtype());
+  return ops::concat({embeds, ops::backend_of(embeds).upload(zeros, embeds.dtype())}, 1);
 }
 
 }  // namespace dither::models

@@ -12,7 +12,8 @@
 
 namespace dither::models {
 
-/// transformers' T5Config; members are config.json's keys, defaults are T5 v1.1 XXL's.
+/// transformers' T5Config and UMT5Config; members are config.json's keys but for the last, defaults
+/// are T5 v1.1 XXL's.
 struct T5Config {
   std::int64_t vocab_size = 32128;
   std::int64_t d_model = 4096;
@@ -24,6 +25,9 @@ struct T5Config {
   std::int64_t relative_attention_max_distance = 128;
   double layer_norm_epsilon = 1e-6;
   std::string feed_forward_proj = "gated-gelu";
+  /// UMT5 (Chung et al. 2023): every block has a table of relative position biases. Else, as in T5,
+  /// all blocks use that of the first.
+  bool bias_in_every_block = false;
 
   /// Throws kDataLoss (impossible values) and kUnsupported, naming the key.
   void validate() const;
@@ -32,7 +36,8 @@ struct T5Config {
 /// The encoder's layer sequence (nn/layer_sequence.h).
 inline constexpr const char* kT5Blocks = "blocks";
 
-/// Every tensor of the encoder. The token embedding is "shared.weight", or
+/// Every tensor of the encoder. The tables of position biases, 4 to 8 KiB each, lie outside of the
+/// layer sequence: they stay on the device. The token embedding is "shared.weight", or
 /// "encoder.embed_tokens.weight" where this checkpoint has only that; a second copy is ignored.
 nn::TensorTable t5_encoder_table(const T5Config& config, const TensorSource& source);
 
@@ -56,8 +61,9 @@ class T5Block {
   nn::Linear wo_;
 };
 
-/// The encoder of T5 v1.1 (Raffel et al. 2020; Shazeer 2020 for the gated layer). Padding is
-/// attended to, as in FLUX.1.
+/// The encoder of T5 v1.1 (Raffel et al. 2020; Shazeer 2020 for the gated layer) or UMT5. Every
+/// token is attended to: FLUX.1 wants that of padding too, Wan masks it, which is the same as
+/// leaving it away.
 class T5Encoder {
  public:
   /// `config` was validated and the checkpoint checked against t5_encoder_table().
@@ -71,10 +77,15 @@ class T5Encoder {
   T5Config config_;
   ops::Backend* backend_;
   nn::Embedding embed_tokens_;
-  RelativePositionBias relative_attention_bias_;  ///< block 0's, shared by all blocks
+  RelativePositionBuckets buckets_;
+  std::vector<Tensor> relative_attention_bias_;  ///< of every block, or block 0's for all
   nn::LayerSequence layers_;
   std::vector<T5Block> blocks_;
   nn::RmsNorm final_layer_norm_;
 };
+
+/// The same embeddings followed by rows of zeros, as WanPipeline pads them behind the encoder.
+/// embeds [B, n, D], n <= length -> [B, length, D]. Throws kInvalidArgument for more rows.
+Tensor pad_with_zero_rows(const Tensor& embeds, std::int64_t length);
 
 }  // namespace dither::models

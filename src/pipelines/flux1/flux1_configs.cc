@@ -67,31 +67,6 @@ models::ClipTextConfig parse_clip_text_config(const JsonConfig& json) {
   return config;
 }
 
-models::T5Config parse_t5_config(const JsonConfig& json) {
-  json.expect<std::string>("model_type", "t5");
-  json.expect<bool>("is_gated_act", true);
-  json.expect<std::string>("dense_act_fn", "gelu_new");
-  models::T5Config config;
-  config.vocab_size = json.get<std::int64_t>("vocab_size");
-  config.d_model = json.get<std::int64_t>("d_model");
-  config.d_kv = json.get<std::int64_t>("d_kv");
-  config.d_ff = json.get<std::int64_t>("d_ff");
-  config.num_layers = json.get<std::int64_t>("num_layers");
-  config.num_heads = json.get<std::int64_t>("num_heads");
-  config.relative_attention_num_buckets = json.get<std::int64_t>(
-      "relative_attention_num_buckets", config.relative_attention_num_buckets);
-  config.relative_attention_max_distance = json.get<std::int64_t>(
-      "relative_attention_max_distance", config.relative_attention_max_distance);
-  config.layer_norm_epsilon = json.get<double>("layer_norm_epsilon", config.layer_norm_epsilon);
-  config.feed_forward_proj = json.get<std::string>("feed_forward_proj");
-  ignore_transformers_keys(json);
-  json.ignore({"classifier_dropout", "decoder_start_token_id", "dropout_rate", "eos_token_id",
-               "is_encoder_decoder", "n_positions", "num_decoder_layers", "output_past",
-               "task_specific_params"});
-  finish_config(json, [&] { config.validate(); });
-  return config;
-}
-
 models::AutoencoderKlConfig parse_autoencoder_kl_config(const JsonConfig& json) {
   json.expect<std::string>("_class_name", "AutoencoderKL");
   models::AutoencoderKlConfig config = read_autoencoder_kl_keys(json);

@@ -4,9 +4,9 @@
 #include "io/model_folder.h"
 #include "models/flux1/config.h"
 #include "models/text/clip_text.h"
-#include "models/text/t5_encoder.h"
 #include "models/vae/autoencoder_kl.h"
 #include "pipelines/component_configs.h"
+#include "pipelines/t5_configs.h"
 #include "schedulers/flow_match.h"
 
 namespace dither {
@@ -17,7 +17,6 @@ namespace dither {
 /// for training or for writing the file are passed over.
 models::Flux1Config parse_flux1_config(const JsonConfig& json);
 models::ClipTextConfig parse_clip_text_config(const JsonConfig& json);
-models::T5Config parse_t5_config(const JsonConfig& json);
 models::AutoencoderKlConfig parse_autoencoder_kl_config(const JsonConfig& json);
 
 /// The configs of all components of a FluxPipeline.

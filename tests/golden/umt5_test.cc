@@ -1,0 +1,73 @@
+// UMT5's encoder against transformers: make_micro_umt5.py made the weights and the embeddings.
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "golden/golden.h"
+#include "models/text/t5_encoder.h"
+
+namespace dither::golden {
+namespace {
+
+using namespace models;  // NOLINT(google-build-using-namespace)
+
+constexpr double kTolerance = 1e-5;  // relative L2
+constexpr std::int64_t kPadded = 512;
+
+T5Config umt5_config() {
+  T5Config config;
+  config.vocab_size = 384;
+  config.d_model = 64;
+  config.d_kv = 16;
+  config.d_ff = 128;
+  config.num_layers = 2;
+  config.num_heads = 4;
+  config.bias_in_every_block = true;
+  return config;
+}
+
+class Umt5Golden : public testing::TestWithParam<std::string> {
+ protected:
+  Tensor golden(std::string_view name) const { return file_->read(name); }
+  T5Encoder encoder() const {
+    const PrefixedSource source(*file_, "weights.");
+    const T5Config config = umt5_config();
+    return load<T5Encoder>(source, t5_encoder_table(config, source), config, *backend_,
+                           DType::kF32);
+  }
+
+ private:
+  std::unique_ptr<ops::Backend> backend_ = make_backend(GetParam());
+  std::unique_ptr<SafetensorsFile> file_ =
+      SafetensorsFile::open(source_dir() / "tests/golden/wan/umt5.safetensors");
+};
+
+// The reference runs over 512 tokens of which it masks the padding.
+TEST_P(Umt5Golden, TokensWithoutPaddingGiveTheMaskedRows) {
+  const T5Encoder encoder = this->encoder();
+  const Tensor ids = golden("ids");
+  const Tensor lengths = golden("lengths");
+  for (std::int64_t i = 0; i < ids.dim(0); ++i) {
+    SCOPED_TRACE(i);
+    const std::int64_t length = lengths.data<std::int32_t>()[i];
+    const Tensor prompt = ids.slice(0, i, i + 1).slice(1, 0, length).reshape({1, length});
+    const Tensor expected = golden("embeds" + std::to_string(i));
+    const Tensor embeds = encoder(prompt);
+    const double error = relative_l2(embeds, expected);
+    RecordProperty("relative_l2_" + std::to_string(i), fmt::format("{:.1e}", error));
+    EXPECT_LE(error, kTolerance);
+
+    const Tensor padded = pad_with_zero_rows(embeds, kPadded);
+    ASSERT_EQ(padded.shape(), Shape({1, kPadded, 64}));
+    EXPECT_EQ(to_floats(padded.slice(1, 0, length)), to_floats(embeds));
+    const std::vector<float> rest = to_floats(padded.slice(1, length, kPadded));
+    EXPECT_EQ(rest, std::vector<float>(rest.size(), 0.0F));
+    EXPECT_EQ(to_floats(pad_with_zero_rows(embeds, length)), to_floats(embeds));
+    EXPECT_THROW(pad_with_zero_rows(embeds, length - 1), Error);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, Umt5Golden, testing::ValuesIn(backends()),
+                         [](const auto& backend) { return backend.param; });
+
+}  // namespace
+}  // namespace dither::golden
