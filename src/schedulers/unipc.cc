@@ -158,12 +158,10 @@ UniPcSchedule unipc_schedule(const UniPcConfig& config, std::int64_t num_inferen
     UniPcStep result;
     result.sigma = levels[i].sigma;
     if (i > 0) {
-      result.corrector =
-          corrector(levels[i], levels[i - 1], order == 2 ? &levels[i - 2] : nullptr);
+      result.corrector = corrector(levels[i], levels[i - 1], order == 2 ? &levels[i - 2] : nullptr);
     }
     order = std::min({static_cast<std::size_t>(config.solver_order), steps - i, i + 1});
-    result.predictor =
-        predictor(levels[i + 1], levels[i], order == 2 ? &levels[i - 1] : nullptr);
+    result.predictor = predictor(levels[i + 1], levels[i], order == 2 ? &levels[i - 1] : nullptr);
     schedule.steps.push_back(result);
   }
   return schedule;

@@ -81,8 +81,8 @@ TEST_P(UniPcGolden, StepsEqualDiffusersInFloat64) {
                corrector->older * older[i] + corrector->current * current;
       }
       corrected[i] = x[i];
-      x[i] = predictor.sample * x[i] + predictor.current * current +
-             predictor.previous * previous[i];
+      x[i] =
+          predictor.sample * x[i] + predictor.current * current + predictor.previous * previous[i];
       older[i] = previous[i];
       previous[i] = current;
       const double expected = exact[step * size + i];
@@ -126,8 +126,8 @@ TEST(UniPcSchedule, CoefficientsKeepACleanSample) {
       const auto& [sigma, corrector, predictor] = schedule.steps[i];
       EXPECT_NEAR(predictor.sample + predictor.current + predictor.previous, 1.0, 1e-12) << i;
       if (!corrector) continue;
-      const double sum = corrector->previous_sample + corrector->previous + corrector->older +
-                         corrector->current;
+      const double sum =
+          corrector->previous_sample + corrector->previous + corrector->older + corrector->current;
       EXPECT_NEAR(sum, 1.0, 1e-9) << i;
     }
     EXPECT_FALSE(schedule.steps.front().corrector);
