@@ -1,8 +1,12 @@
 // UMT5's encoder against transformers: make_micro_umt5.py made the weights and the embeddings.
 #include <fmt/format.h>
 
-#include "base/error.h"
+#include <map>
+
+#include "base/test_util.h"
 #include "golden/golden.h"
+#include "io/component_weights.h"
+#include "io/safetensors_writer.h"
 #include "models/text/t5_encoder.h"
 
 namespace dither::golden {
@@ -35,7 +39,6 @@ class Umt5Golden : public testing::TestWithParam<std::string> {
                            DType::kF32);
   }
 
- private:
   std::unique_ptr<ops::Backend> backend_ = make_backend(GetParam());
   std::unique_ptr<SafetensorsFile> file_ =
       SafetensorsFile::open(source_dir() / "tests/golden/wan/umt5.safetensors");
@@ -64,6 +67,31 @@ TEST_P(Umt5Golden, TokensWithoutPaddingGiveTheMaskedRows) {
     EXPECT_EQ(to_floats(pad_with_zero_rows(embeds, length)), to_floats(embeds));
     EXPECT_THROW(pad_with_zero_rows(embeds, length - 1), Error);
   }
+}
+
+// What --text-encoder-precision fp8 makes of it: 14 weights between input and output, each off by
+// at most 1/16, as in weight_policy_test.cc.
+TEST_P(Umt5Golden, WeightsAsFp8AreOffByTheirCodesOnly) {
+  const PrefixedSource weights(*file_, "weights.");
+  std::map<std::string, Tensor> tensors;
+  for (const TensorInfo& info : weights.tensors()) {
+    tensors.emplace(info.name, weights.read(info.name));
+  }
+  const TempFolder folder;
+  write_safetensors(folder.path() / "model.safetensors", tensors);
+  const auto source = open_component_weights(folder.path(), kTransformersStem);
+  std::vector<ops::LinearPrecision> precision;
+  const T5Encoder encoder(
+      nn::WeightScope(*source, *backend_, DType::kF32, &precision, {.plain_as_fp8 = true}),
+      umt5_config());
+  EXPECT_EQ(precision.size(), 14U);
+  for (const ops::LinearPrecision& layer : precision) {
+    EXPECT_TRUE(layer.weight_error.has_value()) << layer.name;
+  }
+  const double error =
+      relative_l2(encoder(golden("ids").slice(0, 2, 3).slice(1, 0, 180)), golden("embeds2"));
+  RecordProperty("relative_l2", fmt::format("{:.1e}", error));
+  EXPECT_LE(error, std::sqrt(14.0) / 16);
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, Umt5Golden, testing::ValuesIn(backends()),

@@ -28,8 +28,8 @@ class RelativePositionBuckets {
 /// section 2.1): one number per bucket of distances and head.
 ///   bias[h, i, j] = table[buckets[i, j], h].
 /// table [num_buckets, H] float32 or bfloat16, buckets [L, L] kI32, both on one backend
-/// -> [H, L, L] f32, ready as AttentionOptions::bias. Keeps nothing: 24 blocks with tables of their
-/// own would take 1.6 GB at 512 tokens of 64 heads.
+/// -> [H, L, L] f32, ready as AttentionOptions::bias. Its callers decide what to keep: 24 blocks
+/// with tables of their own would take 1.6 GB at 512 tokens of 64 heads.
 Tensor relative_position_bias(const Tensor& table, const Tensor& buckets);
 
 /// Bucket of a distance in a bidirectional encoder: half of the buckets for keys after the query;

@@ -118,17 +118,26 @@ T5Encoder::T5Encoder(const nn::WeightScope& scope, const T5Config& config)
 
 Tensor T5Encoder::operator()(const Tensor& ids) const {
   Tensor x = embed_tokens_(upload_token_ids(ids, config_.vocab_size, "T5 encoder", *backend_));
-  const Tensor& buckets = buckets_(ids.dim(1));
   Tensor bias;
   nn::LayerSequence::Pass pass(layers_);
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     if (i < relative_attention_bias_.size()) {
       bias = {};  // frees the last block's before this one's is made
-      bias = relative_position_bias(relative_attention_bias_[i], buckets);
+      bias = bias_of_block(i, ids.dim(1));
     }
     x = pass.run(fmt::format("encoder.block.{}", i), [&] { return blocks_[i](x, bias); });
   }
   return final_layer_norm_(x);
+}
+
+Tensor T5Encoder::bias_of_block(std::size_t block, std::int64_t length) const {
+  const Tensor& table = relative_attention_bias_[block];
+  if (config_.bias_in_every_block) return relative_position_bias(table, buckets_(length));
+  if (!shared_bias_.defined() || shared_bias_.dim(1) != length) {
+    shared_bias_ = {};
+    shared_bias_ = relative_position_bias(table, buckets_(length));
+  }
+  return shared_bias_;
 }
 
 Tensor pad_with_zero_rows(const Tensor& embeds, std::int64_t length) {

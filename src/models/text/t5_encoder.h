@@ -74,11 +74,15 @@ class T5Encoder {
   Tensor operator()(const Tensor& ids) const;
 
  private:
+  /// [H, length, length]. The one that all blocks share is remembered: prompts share their length.
+  Tensor bias_of_block(std::size_t block, std::int64_t length) const;
+
   T5Config config_;
   ops::Backend* backend_;
   nn::Embedding embed_tokens_;
   RelativePositionBuckets buckets_;
   std::vector<Tensor> relative_attention_bias_;  ///< of every block, or block 0's for all
+  mutable Tensor shared_bias_;
   nn::LayerSequence layers_;
   std::vector<T5Block> blocks_;
   nn::RmsNorm final_layer_norm_;
