@@ -122,10 +122,10 @@ std::vector<Image> Pipeline::generate(const GenerateOptions& options,
     GenerateResult result =
         impl_->loaded.pipeline->generate(to_internal(options), to_internal(progress));
     std::vector<Image> images;
-    for (GeneratedImage& drawn : result.images) {
-      images.push_back({.width = drawn.image.width,
-                        .height = drawn.image.height,
-                        .pixels = std::move(drawn.image.pixels),
+    for (GeneratedOutput& drawn : result.outputs) {
+      images.push_back({.width = drawn.image().width,
+                        .height = drawn.image().height,
+                        .pixels = std::move(drawn.image().pixels),
                         .seed = drawn.seed});
     }
     return images;

@@ -47,7 +47,7 @@ BenchSample run_once(Pipeline& pipeline, const GenerateRequest& request, const f
   const auto start = Clock::now();
   GenerateResult result = pipeline.generate(request, go_on);
   const auto drawn = Clock::now();
-  for (const GeneratedImage& image : result.images) write_png(path, image.image);
+  for (const GeneratedOutput& image : result.outputs) write_png(path, image.image());
   sample.encode_png_ms = ms_since(drawn);
   sample.total_ms = ms_since(start);
   sample.stages = std::move(result.stages);

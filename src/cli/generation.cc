@@ -79,7 +79,7 @@ void Generation::save(std::size_t request, const GenerateResult& result) {
   display_.clear();
   throw_if_interrupted();
   for (const std::string& warning : result.warnings) warn(warning);
-  for (const GeneratedImage& drawn : result.images) {
+  for (const GeneratedOutput& drawn : result.outputs) {
     save_picture(requests_[request], result, drawn);
   }
   if (!options_.perf_dump_path) return;
@@ -93,16 +93,16 @@ void Generation::save(std::size_t request, const GenerateResult& result) {
 }
 
 void Generation::save_picture(const GenerateRequest& request, const GenerateResult& result,
-                              const GeneratedImage& drawn) {
+                              const GeneratedOutput& drawn) {
   const PictureParameters picture = parameters(request, result, drawn);
   const auto path = names_.next(picture.request.prompt, drawn.seed);
-  write_picture(path, drawn.image, picture);
+  write_picture(path, drawn.image(), picture);
   announce(path);
   if (drawn.trajectory) {
     save_trajectory(numbered(*options_.save_trajectory, written_, pictures_),
                     {*drawn.trajectory, trajectory_metadata(picture)});
   }
-  if (options_.grid) sheet_.push_back(drawn.image);
+  if (options_.grid) sheet_.push_back(drawn.image());
   ++written_;
 }
 
@@ -115,7 +115,7 @@ void Generation::save_grid() {
 
 PictureParameters Generation::parameters(const GenerateRequest& request,
                                          const GenerateResult& result,
-                                         const GeneratedImage& drawn) const {
+                                         const GeneratedOutput& drawn) const {
   PictureParameters picture;
   picture.dither_version = version();
   picture.model = model_name(load_options_.model_path);

@@ -30,10 +30,10 @@ class Generation {
   bool show(std::size_t request, Progress progress);
   void save(std::size_t request, const GenerateResult& result);
   void save_picture(const GenerateRequest& request, const GenerateResult& result,
-                    const GeneratedImage& drawn);
+                    const GeneratedOutput& drawn);
   void save_grid();
   PictureParameters parameters(const GenerateRequest& request, const GenerateResult& result,
-                               const GeneratedImage& drawn) const;
+                               const GeneratedOutput& drawn) const;
   void warn(const std::string& message);
   void announce_precision() const;
   void announce(const std::filesystem::path& path) const;

@@ -8,7 +8,6 @@
 #include "io/untrusted_name.h"
 #include "ops/region.h"
 #include "pipelines/trajectory_recorder.h"
-#include "pipelines/visiting_weights.h"
 
 namespace dither {
 
@@ -31,22 +30,17 @@ struct FlowPipeline::Run {
   const GenerateRequest& request;
   const ProgressCallback& progress;
   StageClock clock;
-  VisitingWeights transformer;
   GenerateResult result = {};
-  models::TokenGrid grid = {};
   Prompts prompts = {};
   References references = {};
-  schedulers::FlowMatchSchedule schedule = {};
-  FlowGuidance guidance = {};
+  NoiseLevels levels = {};
+  std::unique_ptr<FlowSampler> sampler = {};
 };
 
 GenerateResult FlowPipeline::generate(const GenerateRequest& request,
                                       const ProgressCallback& progress) {
   const Clock::time_point begin = Clock::now();
-  Run run{.request = request,
-          .progress = progress,
-          .clock = StageClock(backend_),
-          .transformer = VisitingWeights(visiting_transformer())};
+  Run run{.request = request, .progress = progress, .clock = StageClock(backend_)};
   GenerateResult& result = run.result;
   result.memory_before = process_memory();
 
@@ -54,18 +48,16 @@ GenerateResult FlowPipeline::generate(const GenerateRequest& request,
       run.clock.measure(Stage::kInputValidation, [&] { return check(request); });
   result.request = std::move(checked.request);
   result.warnings = std::move(checked.warnings);
-  run.grid = grid(result.request);
   run.prompts = run.clock.measure(Stage::kTextEncoding,
                                   [&] { return encode(result.request, result.warnings); });
   run.references = run.clock.measure(Stage::kLatentPreparation,
                                      [&] { return encode_references(request.references); });
-  run.schedule =
-      run.clock.measure(Stage::kTimestepPreparation, [&] { return schedule(result.request); });
-  run.guidance = run.clock.measure(Stage::kDenoising, [&] {
-    run.transformer.come();
-    return prepare(result.request, run.prompts, run.references, run.schedule);
+  run.levels =
+      run.clock.measure(Stage::kTimestepPreparation, [&] { return noise_levels(result.request); });
+  run.sampler = run.clock.measure(Stage::kDenoising, [&] {
+    return prepare(result.request, run.prompts, run.references, run.levels);
   });
-  for (int i = 0; i < request.num_outputs_per_prompt; ++i) result.images.push_back(draw(run, i));
+  for (int i = 0; i < request.num_outputs_per_prompt; ++i) result.outputs.push_back(draw(run, i));
 
   result.stages = run.clock.times();
   result.memory_after = process_memory();
@@ -73,26 +65,27 @@ GenerateResult FlowPipeline::generate(const GenerateRequest& request,
   return std::move(result);
 }
 
-GeneratedImage FlowPipeline::draw(Run& run, int index) {
-  GeneratedImage drawn;
+GeneratedOutput FlowPipeline::draw(Run& run, int index) {
+  GeneratedOutput drawn;
   drawn.seed = run.request.seed + static_cast<std::uint64_t>(index);
+  const ResolvedRequest& request = run.result.request;
   const Tensor noise = run.clock.measure(Stage::kLatentPreparation, [&] {
-    return draw_noise(run.grid, drawn.seed, run.request.noise);
+    return draw_noise(request, drawn.seed, run.request.noise);
   });
   std::optional<TrajectoryRecorder> recorder;
   if (run.request.record_trajectory) {
     recorder.emplace(backend_);
-    recorder->begin(noise, run.schedule.timesteps, run.schedule.sigmas);
+    recorder->begin(noise, run.levels.timesteps, run.levels.sigmas);
     for (const auto& [name, tensor] : run.prompts.positive)
       recorder->record_embedding(name, tensor);
   }
-  const auto on_step = [&](std::int64_t step, const Tensor& latents, double step_ms) {
+  const auto on_step = [&](std::int64_t step, double step_ms) {
     run.result.denoise_steps_ms.push_back(step_ms);
-    if (recorder) recorder->record_step(step, latents);
+    if (recorder) recorder->record_step(step, run.sampler->latents());
     const Progress done{.image = index,
                         .images = run.request.num_outputs_per_prompt,
                         .step = static_cast<int>(step) + 1,
-                        .steps = run.result.request.num_inference_steps,
+                        .steps = request.num_inference_steps,
                         .step_ms = step_ms};
     if (run.progress && !run.progress(done)) {
       throw Error(ErrorCode::kCancelled,
@@ -100,28 +93,25 @@ GeneratedImage FlowPipeline::draw(Run& run, int index) {
     }
   };
   const Tensor latents = run.clock.measure(Stage::kDenoising, [&] {
-    run.transformer.come();
-    Tensor last = denoise(noise, run.guidance, run.schedule, on_step);
-    run.transformer.leave();
-    return last;
+    run.sampler->begin(noise);
+    denoise(*run.sampler, run.levels.num_inference_steps(), on_step);
+    run.sampler->end();
+    return run.sampler->latents();
   });
-  drawn.image = run.clock.measure(Stage::kDecoding, [&] { return decode(latents, run.grid); });
+  drawn.frames = run.clock.measure(Stage::kDecoding, [&] { return decode(latents, request); });
   if (recorder) drawn.trajectory = recorder->take();
   return drawn;
 }
 
-Tensor FlowPipeline::denoise(const Tensor& noise, const FlowGuidance& guidance,
-                             const schedulers::FlowMatchSchedule& schedule,
-                             const StepCallback& on_step) {
-  denoiser_.begin(guidance, noise);
-  for (std::int64_t step = 0; step < schedule.num_inference_steps(); ++step) {
+template <typename StepCallback>
+void FlowPipeline::denoise(FlowSampler& sampler, std::int64_t steps, const StepCallback& on_step) {
+  for (std::int64_t step = 0; step < steps; ++step) {
     const Clock::time_point begin = Clock::now();
     const ops::Region region(backend_, fmt::format("step {}", step + 1));
-    denoiser_.step(step, schedule.dt(step), attention_.at(step, schedule.num_inference_steps()));
+    sampler.step(step);
     backend_.synchronize();
-    on_step(step, denoiser_.latents(), elapsed_ms(begin));
+    on_step(step, elapsed_ms(begin));
   }
-  return denoiser_.latents();
 }
 
 Tensor id_tensor(const TokenIds& tokens) {

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,18 +10,40 @@
 
 #include "models/flux/rope.h"
 #include "ops/backend.h"
-#include "pipelines/flow_denoiser.h"
 #include "pipelines/pipeline.h"
 #include "pipelines/request_checks.h"
 #include "pipelines/stage_clock.h"
-#include "schedulers/flow_match.h"
 #include "tokenizers/tokenizer.h"
 
 namespace dither {
 
-/// Text to image by flow matching, as the families of FLUX do it: text encoding, timesteps, noise,
-/// denoising, decoding. A family fills in the stages. Pictures of one request are drawn one after
-/// the other: each is what a request for its seed alone would give.
+/// The noise levels of a request, from noise to picture.
+struct NoiseLevels {
+  std::vector<float> timesteps;  ///< [N], as the transformer sees them
+  std::vector<float> sigmas;     ///< [N + 1]
+
+  std::int64_t num_inference_steps() const { return static_cast<std::int64_t>(timesteps.size()); }
+};
+
+/// The denoising of one request: what its outputs share, applied to one initial noise after the
+/// other.
+class FlowSampler {
+ public:
+  virtual ~FlowSampler() = default;
+
+  /// Starts at noise, packed [1, L, C].
+  virtual void begin(const Tensor& noise) = 0;
+  /// 0-based, in order.
+  virtual void step(std::int64_t step) = 0;
+  /// After the last step, [1, L, C]. Valid until the next begin() or step().
+  virtual const Tensor& latents() const = 0;
+  /// Behind the last step: what only the steps need may leave the device.
+  virtual void end() = 0;
+};
+
+/// From text to pictures or videos by flow matching: text encoding, timesteps, noise, denoising,
+/// decoding. A family fills in the stages. Outputs of one request are made one after the other:
+/// each is what a request for its seed alone would give.
 class FlowPipeline : public Pipeline {
  public:
   ResolvedRequest resolve(const GenerateRequest& request) const final;
@@ -40,48 +62,45 @@ class FlowPipeline : public Pipeline {
     std::vector<models::TokenGrid> grids;
   };
 
-  /// `backend` and what `velocity` refers to outlive the pipeline.
-  FlowPipeline(VelocityFunction velocity, ops::Backend& backend)
-      : backend_(backend), denoiser_(std::move(velocity), backend) {}
+  /// `backend` outlives the pipeline.
+  explicit FlowPipeline(ops::Backend& backend) : backend_(backend) {}
 
   /// Throws kUnsupported where the backend or dtype() has no FP8 attention.
   void set_attention(const AttentionSchedule& schedule);
 
   ops::Backend& backend() const { return backend_; }
+  const AttentionSchedule& attention() const { return attention_; }
 
  private:
-  /// The transformer's weights, where they come for the denoising alone (ops::Offload::kWhole).
-  virtual ops::OffloadedWeights* visiting_transformer() const { return nullptr; }
   virtual CheckedRequest check(const GenerateRequest& request) const = 0;
-  /// The picture of a request in tokens.
-  virtual models::TokenGrid grid(const ResolvedRequest& request) const = 0;
   virtual Prompts encode(const ResolvedRequest& request,
                          std::vector<std::string>& warnings) const = 0;
-  virtual schedulers::FlowMatchSchedule schedule(const ResolvedRequest& request) const = 0;
+  virtual NoiseLevels noise_levels(const ResolvedRequest& request) const = 0;
   /// Of families that take references; of others check() refuses them.
   virtual References encode_references(const std::vector<ReferenceImage>& /*references*/) const {
     return {};
   }
-  virtual FlowGuidance prepare(const ResolvedRequest& request, const Prompts& prompts,
-                               const References& references,
-                               const schedulers::FlowMatchSchedule& schedule) const = 0;
+  /// The sampler refers to none of the arguments once it is made, but to the pipeline.
+  virtual std::unique_ptr<FlowSampler> prepare(const ResolvedRequest& request,
+                                               const Prompts& prompts,
+                                               const References& references,
+                                               const NoiseLevels& levels) = 0;
   /// Initial latents, packed [1, L, C].
-  virtual Tensor draw_noise(models::TokenGrid grid, std::uint64_t seed,
+  virtual Tensor draw_noise(const ResolvedRequest& request, std::uint64_t seed,
                             NoiseSource noise) const = 0;
-  virtual Image decode(const Tensor& latents, models::TokenGrid grid) const = 0;
+  /// One picture, or a video's frames in order.
+  virtual std::vector<Image> decode(const Tensor& latents, const ResolvedRequest& request) const = 0;
 
-  /// A request on its way: what all of its pictures share.
+  /// A request on its way: what all of its outputs share.
   struct Run;
-  /// Told the 0-based step, the latents after it [1, L, C] and how long it took.
-  using StepCallback = std::function<void(std::int64_t, const Tensor&, double)>;
 
-  GeneratedImage draw(Run& run, int index);
-  Tensor denoise(const Tensor& noise, const FlowGuidance& guidance,
-                 const schedulers::FlowMatchSchedule& schedule, const StepCallback& on_step);
+  GeneratedOutput draw(Run& run, int index);
+  /// All steps of a sampler that has begun; `on_step` is told the 0-based step and how long it took.
+  template <typename StepCallback>
+  void denoise(FlowSampler& sampler, std::int64_t steps, const StepCallback& on_step);
 
   ops::Backend& backend_;
   AttentionSchedule attention_;
-  FlowDenoiser denoiser_;
 };
 
 /// Token ids as an encoder takes them, [1, L] kI32 in host memory.

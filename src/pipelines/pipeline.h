@@ -42,7 +42,7 @@ struct ReferenceImage {
   Image image = {};       ///< RGB
 };
 
-/// What to draw. Fields left out take the model's own defaults (Pipeline::resolve).
+/// What to draw, or to film. Fields left out take the model's own defaults (Pipeline::resolve).
 /// Every member has an initializer, so that {.prompt = "..."} compiles without warnings.
 struct GenerateRequest {
   std::string prompt = {};
@@ -50,27 +50,43 @@ struct GenerateRequest {
   std::optional<int> width = {};
   std::optional<int> height = {};
   std::optional<int> num_inference_steps = {};
-  std::optional<double> guidance_scale = {};  ///< embedded guidance, where the model has it
+  std::optional<double> guidance_scale = {};  ///< embedded guidance; of Wan classifier-free
   std::optional<double> true_cfg_scale = {};  ///< classifier-free guidance against negative_prompt
   std::optional<int> max_sequence_length = {};
+  // Of models that make videos; others refuse them by name.
+  std::optional<int> num_frames = {};           ///< 4 k + 1
+  std::optional<int> fps = {};                  ///< frames a second
+  std::optional<double> guidance_scale_2 = {};  ///< in the steps of the low-noise expert
+  std::optional<double> flow_shift = {};        ///< of the noise levels
   std::uint64_t seed = 0;
-  int num_outputs_per_prompt = 1;  ///< picture i uses seed + i
+  int num_outputs_per_prompt = 1;  ///< output i uses seed + i
   NoiseSource noise = NoiseSource::kTorchCpu;
   std::vector<ReferenceImage> references = {};  ///< for models that take any
   bool record_trajectory = false;
 };
 
+/// What a video has beyond a picture.
+struct VideoParameters {
+  int num_frames = 0;
+  int fps = 0;
+  double guidance_scale_2 = 0;  ///< that of guidance_scale where there is one expert
+  double flow_shift = 0;
+
+  bool operator==(const VideoParameters&) const = default;
+};
+
 /// The request with every field decided: what is written into the picture.
 struct ResolvedRequest {
   std::string prompt;
-  std::string negative_prompt;  ///< used when true_cfg_scale is not 1
+  std::string negative_prompt;  ///< used when true_cfg_scale is not 1, in a video when guided
   int width = 0;
   int height = 0;
   int num_inference_steps = 0;
   double guidance_scale = 0;
   double true_cfg_scale = 1;  ///< 1: no classifier-free guidance
   int max_sequence_length = 0;
-  std::vector<std::string> image_paths = {};  ///< of the reference pictures
+  std::vector<std::string> image_paths = {};   ///< of the reference pictures
+  std::optional<VideoParameters> video = {};  ///< absent: a picture
 
   bool operator==(const ResolvedRequest&) const = default;
 };
@@ -84,10 +100,14 @@ struct Trajectory {
   std::vector<std::pair<std::string, Tensor>> embeddings;  ///< "prompt_embeds", "pooled_..."
 };
 
-struct GeneratedImage {
-  Image image;
+/// A picture, or the frames of a video.
+struct GeneratedOutput {
+  std::vector<Image> frames;  ///< of a picture: one
   std::uint64_t seed = 0;
   std::optional<Trajectory> trajectory;
+
+  /// The picture, or a video's first frame.
+  const Image& image() const { return frames.front(); }
 };
 
 /// A pipeline stage, how long it took and the most device memory that was live meanwhile; names as
@@ -100,9 +120,9 @@ struct StageTime {
 
 struct GenerateResult {
   ResolvedRequest request;
-  std::vector<GeneratedImage> images;
+  std::vector<GeneratedOutput> outputs;
   std::vector<StageTime> stages;
-  std::vector<double> denoise_steps_ms;  ///< over all images, in order
+  std::vector<double> denoise_steps_ms;  ///< over all outputs, in order
   double total_duration_ms = 0;
   ProcessMemory memory_before;  ///< when generate() was entered
   ProcessMemory memory_after;
@@ -142,9 +162,11 @@ std::optional<AttentionSchedule> parse_attention_schedule(std::string_view text)
 /// it makes of them.
 struct WeightOptions {
   LoadFormat format = LoadFormat::kAuto;
-  /// How a dummy transformer is stored.
+  /// How a dummy transformer is stored, and the second of two; absent: like the first.
   DummyQuantization dummy_quantization = DummyQuantization::kNone;
+  std::optional<DummyQuantization> dummy_quantization_2 = {};
   WeightOverrides transformer = {};
+  WeightOverrides transformer_2 = {};  ///< of pipelines that have one
   /// A layer that does not run as its checkpoint calls for, and of which the checkpoint does not
   /// say so, is an error.
   bool strict_precision = false;
@@ -161,7 +183,7 @@ std::string weight_precision_name(const WeightOptions& options);
 
 /// Told after every denoising step. Return false to stop: generate() throws kCancelled.
 struct Progress {
-  int image = 0;  ///< 0-based
+  int image = 0;  ///< 0-based; of videos, too
   int images = 1;
   int step = 0;  ///< 1-based: steps done
   int steps = 0;
@@ -169,7 +191,7 @@ struct Progress {
 };
 using ProgressCallback = std::function<bool(const Progress&)>;
 
-/// A loaded model that turns requests into pictures. One request at a time.
+/// A loaded model that turns requests into pictures or videos. One request at a time.
 class Pipeline {
  public:
   virtual ~Pipeline() = default;

@@ -18,7 +18,7 @@ const fs::path kSource = DITHER_SOURCE_DIR;
 Image draw(const LoadOptions& options) {
   const LoadedPipeline loaded = load_pipeline(options);
   const GenerateRequest request = {.prompt = "owl", .num_inference_steps = 1, .seed = 11};
-  return loaded.pipeline->generate(request, {}).images.at(0).image;
+  return loaded.pipeline->generate(request, {}).outputs.at(0).image();
 }
 
 struct ModelCase {

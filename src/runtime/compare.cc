@@ -107,8 +107,8 @@ Drawn draw(const CompareOptions& options, const LoadOptions& load,
     drawn.side.peak_memory_mb.push_back(static_cast<double>(process_memory().peak_resident_bytes) /
                                         kMiB);
     drawn.request = std::move(result.request);
-    drawn.side.picture = std::move(result.images.front().image);
-    drawn.trajectory = std::move(*result.images.front().trajectory);
+    drawn.side.picture = std::move(result.outputs.front().image());
+    drawn.trajectory = std::move(*result.outputs.front().trajectory);
   }
   // A single step is enough to see every layer, and too little to disturb what was measured.
   LinearCollector linears(layer_rows(transformer_of(pipeline)));

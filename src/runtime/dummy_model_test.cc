@@ -57,7 +57,7 @@ class DummyModel : public ::testing::Test {
 const GenerateRequest kRequest = {.prompt = "owl", .num_inference_steps = 2, .seed = 11};
 
 Image draw(const LoadedPipeline& loaded) {
-  return loaded.pipeline->generate(kRequest, {}).images.at(0).image;
+  return loaded.pipeline->generate(kRequest, {}).outputs.at(0).image();
 }
 
 TEST_F(DummyModel, NeedsTheLoadFormat) {
@@ -86,12 +86,12 @@ TEST_P(DummyDraws, TheSamePictureTwice) {
 
   GenerateRequest request = kRequest;
   request.record_trajectory = true;
-  const auto drawn = first.pipeline->generate(request, {}).images.at(0);
+  const auto drawn = first.pipeline->generate(request, {}).outputs.at(0);
   const Tensor& latents = drawn.trajectory->latents;
   for (std::int64_t i = 0; i < latents.elements(); ++i) {
     ASSERT_LT(std::abs(latents.data<float>()[i]), 100.0F) << "latent " << i;
   }
-  EXPECT_EQ(drawn.image, draw(second));
+  EXPECT_EQ(drawn.image(), draw(second));
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, DummyDraws,

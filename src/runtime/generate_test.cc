@@ -32,8 +32,8 @@ const std::filesystem::path kModel = std::filesystem::path(DITHER_SOURCE_DIR) / 
 /// Two steps of the demo model: enough for what must be equal bit for bit.
 class Generate : public ::testing::TestWithParam<DType> {
  protected:
-  std::vector<GeneratedImage> draw(const GenerateRequest& request) {
-    return loaded_.pipeline->generate(request, {}).images;
+  std::vector<GeneratedOutput> draw(const GenerateRequest& request) {
+    return loaded_.pipeline->generate(request, {}).outputs;
   }
 
   LoadedPipeline loaded_ = load_pipeline({.model_path = kModel, .dtype = GetParam()});
@@ -41,7 +41,7 @@ class Generate : public ::testing::TestWithParam<DType> {
 };
 
 TEST_P(Generate, SameRequestSamePixels) {
-  EXPECT_EQ(draw(request_).at(0).image, draw(request_).at(0).image);
+  EXPECT_EQ(draw(request_).at(0).image(), draw(request_).at(0).image());
 }
 
 TEST_P(Generate, SeveralOutputsEqualSingleRequests) {
@@ -49,11 +49,11 @@ TEST_P(Generate, SeveralOutputsEqualSingleRequests) {
   both.num_outputs_per_prompt = 2;
   const auto pictures = draw(both);
   ASSERT_EQ(pictures.size(), 2U);
-  EXPECT_NE(pictures[0].image, pictures[1].image);
-  for (const GeneratedImage& picture : pictures) {
+  EXPECT_NE(pictures[0].image(), pictures[1].image());
+  for (const GeneratedOutput& picture : pictures) {
     GenerateRequest single = request_;
     single.seed = picture.seed;
-    EXPECT_EQ(draw(single).at(0).image, picture.image) << "seed " << picture.seed;
+    EXPECT_EQ(draw(single).at(0).image(), picture.image()) << "seed " << picture.seed;
   }
 }
 
@@ -65,7 +65,7 @@ TEST_P(Generate, TextEncoderWeightsInFp8MoveTheEmbeddingsLittle) {
   const LoadedPipeline fp8 = load_pipeline(options);
   request_.record_trajectory = true;
   const Trajectory expected = draw(request_).at(0).trajectory.value();
-  const Trajectory actual = fp8.pipeline->generate(request_, {}).images.at(0).trajectory.value();
+  const Trajectory actual = fp8.pipeline->generate(request_, {}).outputs.at(0).trajectory.value();
   const auto similarity = [](const Tensor& r, const Tensor& c) {
     const auto values = [](const Tensor& tensor) {
       return std::span(tensor.data<float>(), static_cast<std::size_t>(tensor.elements()));
@@ -101,9 +101,9 @@ TEST_P(Generate, TrueCfgAgainstTheSamePromptChangesNothing) {
   GenerateRequest guided = request_;
   guided.negative_prompt = request_.prompt;
   guided.true_cfg_scale = 3;
-  EXPECT_EQ(draw(guided).at(0).image, draw(request_).at(0).image);
+  EXPECT_EQ(draw(guided).at(0).image(), draw(request_).at(0).image());
   guided.negative_prompt = "hamburger";
-  EXPECT_NE(draw(guided).at(0).image, draw(request_).at(0).image);
+  EXPECT_NE(draw(guided).at(0).image(), draw(request_).at(0).image());
 }
 
 /// A picture's own parameters draw it again, text chunks and all.
@@ -113,9 +113,9 @@ TEST_P(Generate, PictureRepeatsItself) {
     PictureParameters parameters;
     parameters.dtype = loaded_.pipeline->dtype();
     parameters.noise = request.noise;
-    parameters.seed = result.images.at(0).seed;
+    parameters.seed = result.outputs.at(0).seed;
     parameters.request = result.request;
-    return encode_png(result.images[0].image, {{std::string(kParametersKey), to_json(parameters)}});
+    return encode_png(result.outputs[0].image(), {{std::string(kParametersKey), to_json(parameters)}});
   };
   const auto picture = as_png(request_);
   const PngText text = decode_png_text(picture, "owl.png");
@@ -188,7 +188,7 @@ TEST_F(GenerateResultOf, TrajectoryOutlivesThePipeline) {
     trajectory =
         loaded.pipeline
             ->generate({.prompt = "owl", .num_inference_steps = 2, .record_trajectory = true}, {})
-            .images.at(0)
+            .outputs.at(0)
             .trajectory.value();
   }
   EXPECT_EQ(trajectory.initial_latents.shape(), Shape({1, 64, 64}));
@@ -205,8 +205,8 @@ TEST_F(GenerateResultOf, OddShapesAndEmptyPrompts) {
                                 .height = 16,
                                 .num_inference_steps = 1,
                                 .max_sequence_length = 1});
-  EXPECT_EQ(result.images.at(0).image.width, 48);
-  EXPECT_EQ(result.images.at(0).image.height, 16);
+  EXPECT_EQ(result.outputs.at(0).image().width, 48);
+  EXPECT_EQ(result.outputs.at(0).image().height, 16);
   EXPECT_THAT(result.warnings, ElementsAre(HasSubstr("cannot draw 48x16, only 128x128")));
 }
 

@@ -40,10 +40,10 @@ class CudaPipeline : public ::testing::Test {
     options.num_inference_steps = steps;
     return quantize_fp8(options, {}).transformer;
   }
-  static GeneratedImage draw(const LoadedPipeline& loaded, const GenerateRequest& request) {
-    return std::move(loaded.pipeline->generate(request, {}).images.at(0));
+  static GeneratedOutput draw(const LoadedPipeline& loaded, const GenerateRequest& request) {
+    return std::move(loaded.pipeline->generate(request, {}).outputs.at(0));
   }
-  static Tensor last_latents(const GeneratedImage& drawn) {
+  static Tensor last_latents(const GeneratedOutput& drawn) {
     const Tensor& latents = drawn.trajectory.value().latents;
     return latents.slice(1, latents.dim(1) - 1, latents.dim(1));
   }
@@ -67,17 +67,17 @@ TEST_F(CudaPipeline, BFloat16EndsWhereFloat32OnTheCpuEnds) {
 // request reuses it.
 TEST_F(CudaPipeline, RepeatsItselfBitForBit) {
   const LoadedPipeline gpu = load("cuda", DType::kBF16);
-  const GeneratedImage first = draw(gpu, request_);
+  const GeneratedOutput first = draw(gpu, request_);
   const std::vector<float> latents = to_floats(first.trajectory.value().latents);
   for (int run = 1; run < 100; ++run) {
-    const GeneratedImage again = draw(gpu, request_);
-    ASSERT_EQ(again.image, first.image) << "run " << run;
+    const GeneratedOutput again = draw(gpu, request_);
+    ASSERT_EQ(again.image(), first.image()) << "run " << run;
     ASSERT_EQ(to_floats(again.trajectory.value().latents), latents) << "run " << run;
   }
   GenerateRequest other = request_;
   other.prompt = "owl";
-  const GeneratedImage through_graph = draw(gpu, other);
-  EXPECT_EQ(draw(load("cuda", DType::kBF16), other).image, through_graph.image);
+  const GeneratedOutput through_graph = draw(gpu, other);
+  EXPECT_EQ(draw(load("cuda", DType::kBF16), other).image(), through_graph.image());
 }
 
 // Graphs of both precisions in one trajectory, and what the approximate tier costs.
@@ -88,11 +88,11 @@ TEST_F(CudaPipeline, Fp8AttentionEndsNearby) {
     LoadOptions options{.model_path = demo_model(), .dtype = DType::kBF16};
     options.weights.attention = schedule;
     const LoadedPipeline fp8 = load_pipeline(options, make_backend("cuda"));
-    const GeneratedImage drawn = draw(fp8, request_);
+    const GeneratedOutput drawn = draw(fp8, request_);
     const double similarity = cosine(last_latents(drawn), last_latents(draw(bf16, request_)));
     RecordProperty(attention_schedule_name(schedule), std::to_string(similarity));
     EXPECT_GE(similarity, 0.99) << attention_schedule_name(schedule);
-    EXPECT_EQ(draw(fp8, request_).image, drawn.image);
+    EXPECT_EQ(draw(fp8, request_).image(), drawn.image());
   }
 }
 
@@ -101,7 +101,7 @@ TEST_F(CudaPipeline, OffloadChangesNoBit) {
   const TempFolder folder;
   const auto fp8 = quantized_transformer(folder.path(), {"a red apple"}, 2);
   for (const auto& transformer : {std::filesystem::path(), fp8}) {
-    const GeneratedImage resident = draw(load("cuda", DType::kBF16, transformer), request_);
+    const GeneratedOutput resident = draw(load("cuda", DType::kBF16, transformer), request_);
     const std::vector<float> latents = to_floats(resident.trajectory.value().latents);
     for (const OffloadOptions& offload :
          {OffloadOptions{.dit_cpu_offload = true}, OffloadOptions{.dit_layerwise_offload = true},
@@ -112,10 +112,10 @@ TEST_F(CudaPipeline, OffloadChangesNoBit) {
       const LoadedPipeline loaded = load_pipeline(options, make_backend("cuda"));
       EXPECT_TRUE(loaded.pipeline->memory_plan().offloads());
       for (int run = 0; run < 3; ++run) {
-        const GeneratedImage drawn = draw(loaded, request_);
+        const GeneratedOutput drawn = draw(loaded, request_);
         ASSERT_EQ(to_floats(drawn.trajectory.value().latents), latents)
             << summarize(loaded.pipeline->memory_plan()) << ", run " << run;
-        ASSERT_EQ(drawn.image, resident.image);
+        ASSERT_EQ(drawn.image(), resident.image());
       }
     }
   }
@@ -123,7 +123,7 @@ TEST_F(CudaPipeline, OffloadChangesNoBit) {
 
 // Every limit either draws the same picture within it or says before loading what is missing.
 TEST_F(CudaPipeline, StaysWithinMaxVram) {
-  const GeneratedImage resident = draw(load("cuda", DType::kBF16), request_);
+  const GeneratedOutput resident = draw(load("cuda", DType::kBF16), request_);
   int drawn = 0;
   int refused = 0;
   int streamed = 0;
@@ -139,8 +139,8 @@ TEST_F(CudaPipeline, StaysWithinMaxVram) {
     options.max_vram_bytes = mib * kMiB;
     try {
       const LoadedPipeline loaded = load_pipeline(options);
-      EXPECT_EQ(draw(loaded, request_).image, resident.image) << mib;
-      EXPECT_EQ(draw(loaded, request_).image, resident.image) << mib;
+      EXPECT_EQ(draw(loaded, request_).image(), resident.image()) << mib;
+      EXPECT_EQ(draw(loaded, request_).image(), resident.image()) << mib;
       EXPECT_LE(loaded.backend->memory().reserved_bytes, mib * kMiB);
       streamed += loaded.pipeline->memory_plan().offloads() ? 1 : 0;
       RecordProperty(std::to_string(mib), summarize(loaded.pipeline->memory_plan()));
@@ -167,11 +167,11 @@ TEST_F(CudaPipeline, Fp8TextEncoderEndsWhereTheCpusEnds) {
   const LoadedPipeline cpu = with_fp8_text("cpu");
   for (const char* prompt : {"a red apple", "rocket"}) {
     request_.prompt = prompt;
-    const GeneratedImage drawn = draw(gpu, request_);
+    const GeneratedOutput drawn = draw(gpu, request_);
     const double similarity = cosine(last_latents(drawn), last_latents(draw(cpu, request_)));
     RecordProperty(prompt, std::to_string(similarity));
     EXPECT_GE(similarity, 0.9995) << prompt;  // as BFloat16EndsWhereFloat32OnTheCpuEnds
-    EXPECT_EQ(draw(gpu, request_).image, drawn.image);
+    EXPECT_EQ(draw(gpu, request_).image(), drawn.image());
   }
   for (const ComponentAttestation& component : gpu.pipeline->attestation()) {
     if (component.component != "text_encoder_2") continue;

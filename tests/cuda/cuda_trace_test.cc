@@ -32,12 +32,12 @@ TEST_F(CudaTrace, EveryKernelOfARequestIsInALayer) {
                     make_backend("cuda"));
   GenerateRequest request{.prompt = "a red apple"};
   request.num_inference_steps = 4;
-  const Image before = gpu.pipeline->generate(request, {}).images.at(0).image;  // makes the graph
+  const Image before = gpu.pipeline->generate(request, {}).outputs.at(0).image();  // makes the graph
   Image traced;
   const auto kernels =
-      gpu.backend->trace([&] { traced = gpu.pipeline->generate(request, {}).images.at(0).image; });
+      gpu.backend->trace([&] { traced = gpu.pipeline->generate(request, {}).outputs.at(0).image(); });
   EXPECT_EQ(traced, before);
-  EXPECT_EQ(gpu.pipeline->generate(request, {}).images.at(0).image, before);
+  EXPECT_EQ(gpu.pipeline->generate(request, {}).outputs.at(0).image(), before);
 
   std::map<std::string, int> by_region;
   for (const ops::KernelRecord& kernel : kernels) ++by_region[kernel.region];

@@ -44,12 +44,12 @@ GenerateRequest golden_request(const GoldenCase& golden) {
 /// What the pipeline makes of a case, beside diffusers' tensors of it.
 class Flux1Golden : public ::testing::TestWithParam<GoldenCase> {
  protected:
-  GeneratedImage draw(DType dtype, NoiseSource noise) {
+  GeneratedOutput draw(DType dtype, NoiseSource noise) {
     const LoadOptions options{.model_path = demo_model(), .dtype = dtype};
     loaded_ = load_pipeline(options, make_backend("cpu"));
     GenerateRequest request = golden_request(GetParam());
     request.noise = noise;
-    return std::move(loaded_.pipeline->generate(request, {}).images.at(0));
+    return std::move(loaded_.pipeline->generate(request, {}).outputs.at(0));
   }
 
   static Tensor golden(const char* file, std::string_view what) {
@@ -73,7 +73,7 @@ TEST_P(Flux1Golden, TokenIdsAreIdentical) {
 
 TEST_P(Flux1Golden, FloatTrajectoryFollowsDiffusers) {
   constexpr const char* kFile = "golden_fp32_cuda.safetensors";
-  const GeneratedImage drawn = draw(DType::kF32, NoiseSource::kTorchCpu);
+  const GeneratedOutput drawn = draw(DType::kF32, NoiseSource::kTorchCpu);
   const Trajectory& trajectory = drawn.trajectory.value();
   EXPECT_EQ(to_floats(trajectory.initial_latents), to_floats(golden(kFile, "initial_latents")));
   EXPECT_LE(relative_l2(trajectory.embeddings.at(0).second, golden(kFile, "t5_embeds")), 2e-5);
@@ -90,9 +90,9 @@ TEST_P(Flux1Golden, FloatTrajectoryFollowsDiffusers) {
 
   const Image expected = read_png(source_dir() / "tests/golden" /
                                   fmt::format("case{}_fp32_cpu.png", GetParam().index));
-  ASSERT_EQ(drawn.image.pixels.size(), expected.pixels.size());
+  ASSERT_EQ(drawn.image().pixels.size(), expected.pixels.size());
   std::vector<int> differences(expected.pixels.size());
-  std::ranges::transform(drawn.image.pixels, expected.pixels, differences.begin(),
+  std::ranges::transform(drawn.image().pixels, expected.pixels, differences.begin(),
                          [](int a, int b) { return std::abs(a - b); });
   EXPECT_THAT(differences, Each(Le(1)));
 }
@@ -100,7 +100,7 @@ TEST_P(Flux1Golden, FloatTrajectoryFollowsDiffusers) {
 TEST_P(Flux1Golden, BFloat16EndsWhereDiffusersEnds) {
   constexpr const char* kFile = "golden_bf16_cuda.safetensors";
   // torch 2.11 drew these, by the older bfloat16 rule.
-  const GeneratedImage drawn = draw(DType::kBF16, NoiseSource::kTorchCpuLegacy);
+  const GeneratedOutput drawn = draw(DType::kBF16, NoiseSource::kTorchCpuLegacy);
   const Trajectory& trajectory = drawn.trajectory.value();
   EXPECT_EQ(to_floats(trajectory.initial_latents), to_floats(golden(kFile, "initial_latents")));
   const Tensor latents = golden(kFile, "latents");

@@ -240,14 +240,14 @@ class Flux2Golden : public testing::TestWithParam<PipelineCase> {
     const fs::path folder = name == "base" ? base_.path() : micro_folder() / name;
     return load_pipeline({.model_path = folder, .dtype = dtype}, make_backend("cpu"));
   }
-  GeneratedImage draw(DType dtype) const {
+  GeneratedOutput draw(DType dtype) const {
     GenerateRequest request = micro_request();
     request.guidance_scale = GetParam().guidance_scale;
     for (int i = 0; i < GetParam().references; ++i) {
       request.references.push_back({.path = "", .image = picture(fmt::format("reference{}", i))});
     }
     const LoadedPipeline loaded = load(dtype);
-    return std::move(loaded.pipeline->generate(request, {}).images.at(0));
+    return std::move(loaded.pipeline->generate(request, {}).outputs.at(0));
   }
   static Tensor golden(std::string_view what) {
     return SafetensorsFile::open(micro_folder() / "micro.safetensors")
@@ -267,7 +267,7 @@ class Flux2Golden : public testing::TestWithParam<PipelineCase> {
 };
 
 TEST_P(Flux2Golden, FloatTrajectoryFollowsDiffusers) {
-  const GeneratedImage drawn = draw(DType::kF32);
+  const GeneratedOutput drawn = draw(DType::kF32);
   const Trajectory& trajectory = drawn.trajectory.value();
   const Tensor latents = golden("latents");
   for (std::int64_t step = 0; step < kSteps; ++step) {
@@ -277,9 +277,9 @@ TEST_P(Flux2Golden, FloatTrajectoryFollowsDiffusers) {
         << "after step " << step;
   }
   const Image expected = picture("picture");
-  ASSERT_EQ(drawn.image.pixels.size(), expected.pixels.size());
+  ASSERT_EQ(drawn.image().pixels.size(), expected.pixels.size());
   std::vector<int> differences(expected.pixels.size());
-  std::ranges::transform(drawn.image.pixels, expected.pixels, differences.begin(),
+  std::ranges::transform(drawn.image().pixels, expected.pixels, differences.begin(),
                          [](int a, int b) { return std::abs(a - b); });
   EXPECT_THAT(differences, Each(Le(1)));
 }
@@ -303,7 +303,7 @@ TEST(Flux2Schedule, IsDiffusers) {
     const auto loaded = load_pipeline({.model_path = micro_folder() / name, .dtype = DType::kF32},
                                       make_backend("cpu"));
     const auto result = loaded.pipeline->generate(micro_request(), {});
-    const Trajectory& trajectory = result.images.at(0).trajectory.value();
+    const Trajectory& trajectory = result.outputs.at(0).trajectory.value();
     EXPECT_EQ(to_floats(trajectory.initial_latents),
               to_floats(file->read(fmt::format("{}.initial_latents", name))));
     EXPECT_EQ(to_floats(trajectory.sigmas), to_floats(file->read(fmt::format("{}.sigmas", name))));

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "ops/types.h"
 #include "tensor/tensor.h"
@@ -20,5 +21,11 @@ struct FluxConditioning {
     return modulations.slice(0, step, step + 1).reshape({modulations.dim(1), modulations.dim(2)});
   }
 };
+
+/// The tensors that every step reads.
+inline std::vector<Tensor*> fixed_tensors(FluxConditioning& conditioning) {
+  return {&conditioning.context, &conditioning.rope.cos, &conditioning.rope.sin,
+          &conditioning.reference};
+}
 
 }  // namespace dither::models

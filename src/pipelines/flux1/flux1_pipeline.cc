@@ -20,7 +20,7 @@ Flux1Limits limits_of(const ModelFolder& folder, const Flux1Configs& configs) {
 
 Flux1Pipeline::Flux1Pipeline(const ModelFolder& folder, ops::Backend& backend,
                              std::optional<DType> dtype, const WeightOptions& weights)
-    : FlowPipeline(
+    : FluxPipeline(
           [this](const Tensor& latents, const models::FluxConditioning& conditioning,
                  const Tensor& modulations, ops::AttentionPrecision precision) {
             return components_.transformer.velocity(latents, conditioning, modulations, precision);
@@ -73,18 +73,18 @@ schedulers::FlowMatchSchedule Flux1Pipeline::schedule(const ResolvedRequest& req
                                          grid(request).tokens());
 }
 
-FlowGuidance Flux1Pipeline::prepare(const ResolvedRequest& request, const Prompts& prompts,
-                                    const References& /*references*/,
-                                    const schedulers::FlowMatchSchedule& schedule) const {
+FluxGuidance Flux1Pipeline::guidance(const ResolvedRequest& request, const Prompts& prompts,
+                                     const References& /*references*/,
+                                     const std::vector<float>& timesteps) const {
   const auto prepare = [&](const Embeddings& prompt) {
     return components_.transformer.prepare(
         {.prompt_embeds = prompt[0].second,
          .pooled_prompt_embeds = prompt[1].second,
-         .timesteps = schedule.timesteps,
+         .timesteps = timesteps,
          .guidance_scale = static_cast<float>(request.guidance_scale),
          .grid = grid(request)});
   };
-  FlowGuidance guidance{.positive = prepare(prompts.positive),
+  FluxGuidance guidance{.positive = prepare(prompts.positive),
                         .negative = {},
                         .cfg_scale = static_cast<float>(request.true_cfg_scale)};
   if (prompts.negative) guidance.negative = prepare(*prompts.negative);

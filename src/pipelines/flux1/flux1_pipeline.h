@@ -9,14 +9,14 @@
 
 #include "io/model_folder.h"
 #include "ops/backend.h"
-#include "pipelines/flow_pipeline.h"
+#include "pipelines/flux/flux_pipeline.h"
 #include "pipelines/flux1/flux1_components.h"
 #include "pipelines/flux1/flux1_request.h"
 
 namespace dither {
 
 /// FLUX.1 text to image, dev and schnell, as diffusers' FluxPipeline runs it.
-class Flux1Pipeline final : public FlowPipeline {
+class Flux1Pipeline final : public FluxPipeline {
  public:
   /// Throws as load_flux1_components(). `backend` outlives the pipeline.
   Flux1Pipeline(const ModelFolder& folder, ops::Backend& backend, std::optional<DType> dtype,
@@ -38,9 +38,9 @@ class Flux1Pipeline final : public FlowPipeline {
   models::TokenGrid grid(const ResolvedRequest& request) const override;
   Prompts encode(const ResolvedRequest& request, std::vector<std::string>& warnings) const override;
   schedulers::FlowMatchSchedule schedule(const ResolvedRequest& request) const override;
-  FlowGuidance prepare(const ResolvedRequest& request, const Prompts& prompts,
-                       const References& references,
-                       const schedulers::FlowMatchSchedule& schedule) const override;
+  FluxGuidance guidance(const ResolvedRequest& request, const Prompts& prompts,
+                        const References& references,
+                        const std::vector<float>& timesteps) const override;
   Tensor draw_noise(models::TokenGrid grid, std::uint64_t seed, NoiseSource noise) const override;
   Image decode(const Tensor& latents, models::TokenGrid grid) const override;
 

@@ -25,7 +25,7 @@ Flux2Limits limits_of(const ModelFolder& folder, const Flux2Configs& configs) {
 
 Flux2Pipeline::Flux2Pipeline(const ModelFolder& folder, ops::Backend& backend,
                              std::optional<DType> dtype, const WeightOptions& weights)
-    : FlowPipeline(
+    : FluxPipeline(
           [this](const Tensor& latents, const models::FluxConditioning& conditioning,
                  const Tensor& modulations, ops::AttentionPrecision precision) {
             return components_.transformer.velocity(latents, conditioning, modulations, precision);
@@ -95,19 +95,19 @@ FlowPipeline::References Flux2Pipeline::encode_references(
   return encoded;
 }
 
-FlowGuidance Flux2Pipeline::prepare(const ResolvedRequest& request, const Prompts& prompts,
-                                    const References& references,
-                                    const schedulers::FlowMatchSchedule& schedule) const {
+FluxGuidance Flux2Pipeline::guidance(const ResolvedRequest& request, const Prompts& prompts,
+                                     const References& references,
+                                     const std::vector<float>& timesteps) const {
   const auto prepare = [&](const Embeddings& prompt) {
     return components_.transformer.prepare(
         {.prompt_embeds = prompt.front().second,
-         .timesteps = schedule.timesteps,
+         .timesteps = timesteps,
          .guidance_scale = static_cast<float>(request.guidance_scale),
          .grid = grid(request),
          .reference_grids = references.grids,
          .reference = references.tokens});
   };
-  FlowGuidance guidance{.positive = prepare(prompts.positive),
+  FluxGuidance guidance{.positive = prepare(prompts.positive),
                         .negative = {},
                         .cfg_scale = static_cast<float>(request.true_cfg_scale)};
   if (prompts.negative) guidance.negative = prepare(*prompts.negative);

@@ -9,7 +9,7 @@
 
 #include "io/model_folder.h"
 #include "ops/backend.h"
-#include "pipelines/flow_pipeline.h"
+#include "pipelines/flux/flux_pipeline.h"
 #include "pipelines/flux2/flux2_components.h"
 #include "pipelines/flux2/flux2_request.h"
 
@@ -17,7 +17,7 @@ namespace dither {
 
 /// FLUX.2, dev and klein, text to image and with reference pictures, as diffusers' Flux2Pipeline
 /// and Flux2KleinPipeline run it.
-class Flux2Pipeline final : public FlowPipeline {
+class Flux2Pipeline final : public FluxPipeline {
  public:
   /// Throws as load_flux2_components(). `backend` outlives the pipeline.
   Flux2Pipeline(const ModelFolder& folder, ops::Backend& backend, std::optional<DType> dtype,
@@ -40,9 +40,9 @@ class Flux2Pipeline final : public FlowPipeline {
   Prompts encode(const ResolvedRequest& request, std::vector<std::string>& warnings) const override;
   schedulers::FlowMatchSchedule schedule(const ResolvedRequest& request) const override;
   References encode_references(const std::vector<ReferenceImage>& references) const override;
-  FlowGuidance prepare(const ResolvedRequest& request, const Prompts& prompts,
-                       const References& references,
-                       const schedulers::FlowMatchSchedule& schedule) const override;
+  FluxGuidance guidance(const ResolvedRequest& request, const Prompts& prompts,
+                        const References& references,
+                        const std::vector<float>& timesteps) const override;
   Tensor draw_noise(models::TokenGrid grid, std::uint64_t seed, NoiseSource noise) const override;
   Image decode(const Tensor& latents, models::TokenGrid grid) const override;
 
