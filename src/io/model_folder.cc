@@ -64,6 +64,10 @@ GenerationDefaults parse_generation_defaults(const JsonConfig& config) {
   defaults.num_inference_steps = find_positive(config, "num_inference_steps");
   defaults.guidance_scale = config.find<double>("guidance_scale");
   defaults.max_sequence_length = find_positive(config, "max_sequence_length");
+  defaults.num_frames = find_positive(config, "num_frames");
+  defaults.fps = find_positive(config, "fps");
+  defaults.guidance_scale_2 = config.find<double>("guidance_scale_2");
+  defaults.flow_shift = config.find<double>("flow_shift");
   defaults.sizes = read_sizes(config);
   defaults.example_prompts = config.get<std::vector<std::string>>("example_prompts", {});
   config.warn_unread_keys();

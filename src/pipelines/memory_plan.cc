@@ -56,7 +56,7 @@ class Placer {
  public:
   explicit Placer(const PlannedComponent& component) : component_(component) {}
 
-  void offload_whole() { whole_ = true; }
+  void offload_whole(bool whole) { whole_ = whole; }
   bool whole() const { return whole_; }
   void stream(std::size_t sequence, std::size_t layers) { streamed_[sequence] = layers; }
   std::size_t streamed(std::size_t sequence) const { return streamed_[sequence]; }
@@ -72,8 +72,9 @@ class Placer {
     }
     return bytes;
   }
-  std::size_t device_bytes(Stage stage) const {
-    return whole_ && stage != component_.stage ? 0 : device_bytes();
+  std::size_t device_bytes(Stage stage, int turn) const {
+    const bool works = stage == component_.stage && turn == component_.turn;
+    return whole_ && !works ? 0 : device_bytes();
   }
   ComponentPlacement placement() const {
     ComponentPlacement placed{.name = component_.bytes.name,
@@ -118,16 +119,25 @@ struct StageNeed {
   std::size_t total() const { return weights + activations; }
 };
 
+int turns_of(const std::vector<Placer>& placers) {
+  int turns = 1;
+  for (const Placer& placer : placers) turns = std::max(turns, placer.component().turn + 1);
+  return turns;
+}
+
 StageNeed largest_need(const std::vector<Placer>& placers, const ActivationBytes& activations) {
   const std::array<std::pair<Stage, std::size_t>, 3> stages = {
       {{Stage::kTextEncoding, activations.text_encoding},
        {Stage::kDenoising, activations.denoising},
        {Stage::kDecoding, activations.decoding}}};
+  const int turns = turns_of(placers);
   StageNeed largest;
   for (const auto& [stage, work] : stages) {
-    StageNeed need{.weights = 0, .activations = work};
-    for (const Placer& placer : placers) need.weights += placer.device_bytes(stage);
-    if (need.total() > largest.total()) largest = need;
+    for (int turn = 0; turn < turns; ++turn) {
+      StageNeed need{.weights = 0, .activations = work};
+      for (const Placer& placer : placers) need.weights += placer.device_bytes(stage, turn);
+      if (need.total() > largest.total()) largest = need;
+    }
   }
   return largest;
 }
@@ -139,7 +149,7 @@ void apply_options(std::vector<Placer>& placers, const OffloadOptions& options) 
   }
   for (Placer& placer : placers) {
     const PlannedComponent& component = placer.component();
-    if (component.denoiser && options.dit_cpu_offload) placer.offload_whole();
+    if (component.denoiser && options.dit_cpu_offload) placer.offload_whole(true);
     const bool streams =
         (component.denoiser && options.dit_layerwise_offload) ||
         (component.stage == Stage::kTextEncoding && options.text_encoder_cpu_offload);
@@ -148,6 +158,20 @@ void apply_options(std::vector<Placer>& placers, const OffloadOptions& options) 
       placer.stream(i, component.bytes.sequences[i].layers.size());
     }
   }
+}
+
+/// Denoisers that take turns are there for their turn only, if that suffices.
+void take_turns(std::vector<Placer>& placers, const OffloadOptions& options,
+                const std::function<bool()>& fits) {
+  const bool decided = options.dit_cpu_offload || options.dit_layerwise_offload;
+  if (decided || turns_of(placers) == 1 || fits()) return;
+  const auto offload = [&](bool whole) {
+    for (Placer& placer : placers) {
+      if (placer.component().denoiser) placer.offload_whole(whole);
+    }
+  };
+  offload(true);
+  if (!fits()) offload(false);
 }
 
 /// Streams layers until `fits`: those used in every step, or the others. Each layer that streams in
@@ -231,7 +255,9 @@ MemoryPlan plan_memory(const std::vector<PlannedComponent>& components,
   if (available) {
     apply_options(placers, options);
     const auto fits = [&] { return largest_need(placers, activations).total() <= *available; };
-    for (const bool every_step : {false, true}) stream_until(placers, every_step, fits);
+    stream_until(placers, /*every_step=*/false, fits);
+    take_turns(placers, options, fits);
+    stream_until(placers, /*every_step=*/true, fits);
     if (!fits()) refuse(largest_need(placers, activations), *available);
   }
   const StageNeed need = largest_need(placers, activations);

@@ -14,7 +14,8 @@
 
 namespace dither {
 
-/// What shall not stay on the device, whether it would fit or not.
+/// What shall not stay on the device, whether it would fit or not. "The transformer" of a pipeline
+/// with two experts is each of them.
 struct OffloadOptions {
   bool dit_cpu_offload = false;           ///< the transformer is there while it denoises
   bool dit_layerwise_offload = false;     ///< its layers come one after the other, in every step
@@ -46,7 +47,9 @@ ComponentBytes component_bytes(std::string name, const nn::TensorTable& table,
 struct PlannedComponent {
   ComponentBytes bytes;
   Stage stage = Stage::kDenoising;  ///< in which it works
-  bool denoiser = false;            ///< "the transformer" of OffloadOptions
+  /// Of components that work in the same stage one after the other: which is the first, the second.
+  int turn = 0;
+  bool denoiser = false;  ///< "the transformer" of OffloadOptions
   /// The sequence whose layers are used in every step; those of others are, once a prompt.
   std::string every_step = {};
 };
@@ -78,8 +81,9 @@ struct ActivationBytes {
 };
 
 /// Where the weights go so that every stage fits into `available` bytes. Resident where that fits.
-/// Else layers stream, what costs least first: those used once per prompt, in the order of the
-/// components, then as few as it takes of those used in every step. Throws kInvalidArgument for
+/// Else what costs least: layers used once per prompt stream, in the order of the components; then
+/// denoisers that take turns are there for their turn only; where that is not enough, as few layers
+/// as it takes of those used in every step stream instead. Throws kInvalidArgument for
 /// options that exclude each other, kResourceExhausted with the missing MiB when not even that
 /// fits.
 MemoryPlan plan_memory(const std::vector<PlannedComponent>& components,

@@ -69,7 +69,7 @@ struct GenerateRequest {
 struct VideoParameters {
   int num_frames = 0;
   int fps = 0;
-  double guidance_scale_2 = 0;  ///< that of guidance_scale where there is one expert
+  std::optional<double> guidance_scale_2 = {};  ///< of the second transformer, where there is one
   double flow_shift = 0;
 
   bool operator==(const VideoParameters&) const = default;

@@ -35,6 +35,22 @@ T known(std::optional<T> value, std::string_view path, std::string_view key,
               fmt::format("{}: {} {} is not known to this version", path, key, quote(name)));
 }
 
+std::optional<VideoParameters> parse_video(const JsonConfig& json) {
+  const auto video = json.find<JsonConfig>("video");
+  if (!video) return std::nullopt;
+  return VideoParameters{.num_frames = video->get<int>("num_frames"),
+                         .fps = video->get<int>("fps"),
+                         .guidance_scale_2 = video->find<double>("guidance_scale_2"),
+                         .flow_shift = video->get<double>("flow_shift")};
+}
+
+Json to_json(const VideoParameters& video) {
+  Json json = {{"num_frames", video.num_frames}, {"fps", video.fps}};
+  if (video.guidance_scale_2) json["guidance_scale_2"] = *video.guidance_scale_2;
+  json["flow_shift"] = video.flow_shift;
+  return json;
+}
+
 ResolvedRequest parse_request(const JsonConfig& json) {
   return {.prompt = json.get<std::string>("prompt"),
           .negative_prompt = json.get<std::string>("negative_prompt"),
@@ -44,7 +60,8 @@ ResolvedRequest parse_request(const JsonConfig& json) {
           .guidance_scale = json.get<double>("guidance_scale"),
           .true_cfg_scale = json.get<double>("true_cfg_scale"),
           .max_sequence_length = json.get<int>("max_sequence_length"),
-          .image_paths = json.get<std::vector<std::string>>("image_paths", {})};
+          .image_paths = json.get<std::vector<std::string>>("image_paths", {}),
+          .video = parse_video(json)};
 }
 
 }  // namespace
@@ -78,6 +95,7 @@ std::string to_json(const PictureParameters& parameters) {
   json["true_cfg_scale"] = request.true_cfg_scale;
   json["max_sequence_length"] = request.max_sequence_length;
   if (!request.image_paths.empty()) json["image_paths"] = request.image_paths;
+  if (request.video) json["video"] = to_json(*request.video);
   // A path need not be UTF-8; JSON and PNG text must.
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -124,8 +142,13 @@ std::string describe(const PictureParameters& parameters) {
   if (!request.negative_prompt.empty()) {
     text += "Negative prompt: " + request.negative_prompt + "\n";
   }
-  text += fmt::format("Steps: {}, Sampler: Euler, Guidance: {}, ", request.num_inference_steps,
-                      request.guidance_scale);
+  text += fmt::format("Steps: {}, Sampler: {}, Guidance: {}, ", request.num_inference_steps,
+                      request.video ? "UniPC" : "Euler", request.guidance_scale);
+  if (const auto& video = request.video) {
+    if (video->guidance_scale_2) text += fmt::format("Guidance 2: {}, ", *video->guidance_scale_2);
+    text += fmt::format("Shift: {}, Frames: {}, FPS: {}, ", video->flow_shift, video->num_frames,
+                        video->fps);
+  }
   if (parameters.load_format == LoadFormat::kDummy) text += "Weights: dummy, ";
   if (request.true_cfg_scale != 1) text += fmt::format("CFG scale: {}, ", request.true_cfg_scale);
   text += fmt::format("Seed: {}, Size: {}x{}, Model: {}, Model hash: {}, Version: dither {}",
@@ -138,13 +161,21 @@ GenerateRequest to_request(const PictureParameters& parameters) {
   const ResolvedRequest& resolved = parameters.request;
   GenerateRequest request;
   request.prompt = resolved.prompt;
-  if (resolved.true_cfg_scale != 1) request.negative_prompt = resolved.negative_prompt;
+  if (resolved.true_cfg_scale != 1 || !resolved.negative_prompt.empty()) {
+    request.negative_prompt = resolved.negative_prompt;
+  }
   request.width = resolved.width;
   request.height = resolved.height;
   request.num_inference_steps = resolved.num_inference_steps;
   request.guidance_scale = resolved.guidance_scale;
   request.true_cfg_scale = resolved.true_cfg_scale;
   request.max_sequence_length = resolved.max_sequence_length;
+  if (const auto& video = resolved.video) {
+    request.num_frames = video->num_frames;
+    request.fps = video->fps;
+    request.guidance_scale_2 = video->guidance_scale_2;
+    request.flow_shift = video->flow_shift;
+  }
   for (const std::string& path : resolved.image_paths) {
     request.references.push_back({.path = path, .image = {}});
   }

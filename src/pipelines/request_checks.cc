@@ -67,6 +67,24 @@ void check_range(std::string_view option, int value, int least, int most) {
   }
 }
 
+void check_frames(int num_frames, int multiple) {
+  check_range("num-frames", num_frames, 1, kMaxFrames);
+  const int below = (num_frames - 1) / multiple * multiple + 1;
+  if (below == num_frames) return;
+  refuse("num-frames {}: must be {} k + 1; the nearest are {} and {}", num_frames, multiple, below,
+         below + multiple);
+}
+
+void refuse_video(const GenerateRequest& request, std::string_view model_name) {
+  const auto check = [&](const char* option, const auto& value) {
+    if (value) refuse("{} {}: {} makes pictures, not videos", option, *value, model_name);
+  };
+  check("num-frames", request.num_frames);
+  check("fps", request.fps);
+  check("guidance-scale-2", request.guidance_scale_2);
+  check("flow-shift", request.flow_shift);
+}
+
 void check_scale(std::string_view option, double value) {
   if (!std::isfinite(value) || value < 0) {
     refuse("{} {}: must be a finite number that is not negative", option, value);

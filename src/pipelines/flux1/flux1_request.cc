@@ -67,6 +67,7 @@ CheckedRequest check_request(const GenerateRequest& request, const Flux1Limits& 
       .max_sequence_length = request.max_sequence_length.value_or(
           model.max_sequence_length.value_or(dev ? kDevSequenceLength : kSchnellSequenceLength)),
   };
+  refuse_video(request, limits.model_name);
   check(resolved, limits);
   check_seeds(request);
   if (!request.references.empty()) {

@@ -92,6 +92,7 @@ CheckedRequest check_request(const GenerateRequest& request, const Flux2Limits& 
   for (const ReferenceImage& image : request.references) {
     resolved.image_paths.push_back(image.path);
   }
+  refuse_video(request, limits.model_name);
   check(resolved, limits);
   check_seeds(request);
   resolved.true_cfg_scale = cfg && resolved.guidance_scale > 1 ? resolved.guidance_scale : 1;

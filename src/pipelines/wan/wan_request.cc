@@ -1,0 +1,116 @@
+#include "pipelines/wan/wan_request.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "io/untrusted_name.h"
+
+namespace dither {
+namespace {
+
+/// What the models were trained with, and the most that diffusers' WanPipeline accepts.
+constexpr int kSequenceLength = 512;
+
+void check_shift(double shift) {
+  if (std::isfinite(shift) && shift > 0) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("flow-shift {}: must be a finite number above 0", shift));
+}
+
+void check(const ResolvedRequest& request, const WanLimits& limits) {
+  check_prompt("prompt", request.prompt);
+  check_prompt("negative prompt", request.negative_prompt);
+  check_sides(request.width, request.height, limits.size_multiple);
+  check_frames(request.video->num_frames, limits.frame_multiple);
+  check_range("fps", request.video->fps, 1, kMaxFps);
+  check_range("num-inference-steps", request.num_inference_steps, 1,
+              limits.max_num_inference_steps);
+  check_range("max-sequence-length", request.max_sequence_length, 1, kSequenceLength);
+  check_scale("guidance-scale", request.guidance_scale);
+  check_scale("guidance-scale-2", request.video->guidance_scale_2.value_or(0));
+  check_shift(request.video->flow_shift);
+}
+
+void refuse_others(const GenerateRequest& request, const WanLimits& limits) {
+  if (!request.references.empty()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("image-path {}: {} takes no reference pictures",
+                            quote(request.references.front().path), limits.model_name));
+  }
+  if (request.guidance_scale_2 && !limits.two_experts) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("guidance-scale-2 {}: {} has one transformer, whose scale is "
+                            "guidance-scale",
+                            *request.guidance_scale_2, limits.model_name));
+  }
+}
+
+std::vector<std::string> find_warnings(const GenerateRequest& request,
+                                       const ResolvedRequest& resolved, bool guided,
+                                       const WanLimits& limits) {
+  std::vector<std::string> warnings;
+  warn_of_size(resolved, limits.defaults, limits.model_name, warnings);
+  if (request.true_cfg_scale.value_or(1) != 1) {
+    warnings.push_back(fmt::format("guidance-scale is the scale of {}'s classifier-free guidance: "
+                                   "true-cfg-scale {} has no effect",
+                                   limits.model_name, *request.true_cfg_scale));
+  }
+  if (request.negative_prompt && !request.negative_prompt->empty() && !guided) {
+    warnings.emplace_back("the negative prompt has no effect without a guidance-scale above 1");
+  }
+  warn_of_seed(request, warnings);
+  return warnings;
+}
+
+/// The low-noise expert's scale: its own, else the other's where only that is asked for.
+std::optional<double> second_scale(const GenerateRequest& request, const WanLimits& limits,
+                                   double first) {
+  if (!limits.two_experts) return std::nullopt;
+  if (request.guidance_scale_2) return *request.guidance_scale_2;
+  if (request.guidance_scale) return first;
+  const auto suggested = limits.defaults.guidance_scale ? limits.defaults.guidance_scale_2
+                                                        : limits.suggestions.guidance_scale_2;
+  return suggested.value_or(first);
+}
+
+}  // namespace
+
+CheckedRequest check_request(const GenerateRequest& request, const WanLimits& limits) {
+  const GenerationDefaults& model = limits.defaults;
+  const WanSuggestions& suggested = limits.suggestions;
+  refuse_others(request, limits);
+  const double guidance_scale =
+      request.guidance_scale.value_or(model.guidance_scale.value_or(suggested.guidance_scale));
+  ResolvedRequest resolved{
+      .prompt = request.prompt,
+      .negative_prompt = request.negative_prompt.value_or(""),
+      .width = request.width.value_or(model.width.value_or(suggested.width)),
+      .height = request.height.value_or(model.height.value_or(suggested.height)),
+      .num_inference_steps = request.num_inference_steps.value_or(
+          model.num_inference_steps.value_or(suggested.num_inference_steps)),
+      .guidance_scale = guidance_scale,
+      .true_cfg_scale = 1,
+      .max_sequence_length =
+          request.max_sequence_length.value_or(model.max_sequence_length.value_or(kSequenceLength)),
+      .image_paths = {},
+      .video = VideoParameters{
+          .num_frames =
+              request.num_frames.value_or(model.num_frames.value_or(suggested.num_frames)),
+          .fps = request.fps.value_or(model.fps.value_or(suggested.fps)),
+          .guidance_scale_2 = second_scale(request, limits, guidance_scale),
+          .flow_shift =
+              request.flow_shift.value_or(model.flow_shift.value_or(suggested.flow_shift))}};
+  check(resolved, limits);
+  check_seeds(request);
+  const bool guided = std::max(resolved.guidance_scale, resolved.video->guidance_scale_2.value_or(0)) > 1;
+  std::vector<std::string> warnings = find_warnings(request, resolved, guided, limits);
+  if (!guided) resolved.negative_prompt.clear();
+  return {std::move(resolved), std::move(warnings)};
+}
+
+}  // namespace dither
