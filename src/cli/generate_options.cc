@@ -25,10 +25,11 @@ void declare_generate_options(CLI::App& app, GenerateOptions& options) {
                               const char* type, const char* description) {
     add_optional(app, names, target, description)->type_name(type)->group("Output");
   };
-  add_output("-o,--output", options.output.output, "PNG", "Name of the picture");
+  add_output("-o,--output", options.output.output, "FILE",
+             "Name of the picture, or of the video: .mp4, .webp, or frames/ for PNGs");
   add_output("--output-path", options.output.output_path, "DIR", "Folder, out/ by default");
   add_output("--output-file-name", options.output.output_file_name, "NAME",
-             "Name in the folder; with several pictures name-0.png, name-1.png, ...");
+             "Name in the folder; with several outputs name-0.png, name-1.png, ...");
   add_optional(app, "--grid", options.grid, "Also write all pictures as one sheet, N in a row")
       ->check(whole_number(1, 1000))
       ->type_name("N")

@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "cli/interrupt.h"
@@ -19,7 +20,7 @@
 namespace dither::cli {
 namespace {
 
-std::size_t count_pictures(const std::vector<GenerateRequest>& requests) {
+std::size_t count_outputs(const std::vector<GenerateRequest>& requests) {
   std::size_t count = 0;
   for (const auto& request : requests) {
     count += static_cast<std::size_t>(request.num_outputs_per_prompt);
@@ -41,11 +42,14 @@ Generation::Generation(const GenerateOptions& options, std::vector<GenerateReque
       requests_(std::move(requests)),
       load_options_(std::move(load)),
       from_(std::move(from)),
-      pictures_(count_pictures(requests_)),
-      names_(options.output, pictures_),
+      outputs_(count_outputs(requests_)),
+      names_(options.output, outputs_, output_kind(load_options_)),
       display_(stderr, isatty(STDERR_FILENO) != 0) {
+  if (options_.grid && output_kind(load_options_) == OutputKind::kVideo) {
+    throw Error(ErrorCode::kInvalidArgument, "--grid: this model makes videos, not pictures");
+  }
   names_.prepare();
-  if (options_.save_trajectory) check_writable(numbered(*options_.save_trajectory, 0, pictures_));
+  if (options_.save_trajectory) check_writable(numbered(*options_.save_trajectory, 0, outputs_));
   if (options_.perf_dump_path) {
     check_writable(numbered(*options_.perf_dump_path, 0, requests_.size()));
   }
@@ -58,7 +62,10 @@ void Generation::run() {
     warn(fmt::format("{}: drawn with another model than {}; this picture will differ",
                      *options_.from, load_options_.model_path.string()));
   }
-  for (const GenerateRequest& request : requests_) loaded_.pipeline->resolve(request);
+  for (const GenerateRequest& request : requests_) {
+    const ResolvedRequest resolved = loaded_.pipeline->resolve(request);
+    if (&request == &requests_.front()) announce_video(resolved);
+  }
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     throw_if_interrupted();
     save(i, loaded_.pipeline->generate(
@@ -70,7 +77,7 @@ void Generation::run() {
 /// `progress` counts the pictures of one request; shown are those of all.
 bool Generation::show(std::size_t request, Progress progress) {
   progress.image += static_cast<int>(request) * progress.images;
-  progress.images = static_cast<int>(pictures_);
+  progress.images = static_cast<int>(outputs_);
   if (!options_.quiet) display_.update(progress);
   return interrupt_signal() == 0;
 }
@@ -80,7 +87,7 @@ void Generation::save(std::size_t request, const GenerateResult& result) {
   throw_if_interrupted();
   for (const std::string& warning : result.warnings) warn(warning);
   for (const GeneratedOutput& drawn : result.outputs) {
-    save_picture(requests_[request], result, drawn);
+    save_output(requests_[request], result, drawn);
   }
   if (!options_.perf_dump_path) return;
   const auto path = numbered(*options_.perf_dump_path, request, requests_.size());
@@ -92,14 +99,18 @@ void Generation::save(std::size_t request, const GenerateResult& result) {
                   result);
 }
 
-void Generation::save_picture(const GenerateRequest& request, const GenerateResult& result,
-                              const GeneratedOutput& drawn) {
+void Generation::save_output(const GenerateRequest& request, const GenerateResult& result,
+                             const GeneratedOutput& drawn) {
   const PictureParameters picture = parameters(request, result, drawn);
   const auto path = names_.next(picture.request.prompt, drawn.seed);
-  write_picture(path, drawn.image(), picture);
+  if (result.request.video) {
+    write_video(path, drawn.frames, result.request.video->fps);
+  } else {
+    write_picture(path, drawn.image(), picture);
+  }
   announce(path);
   if (drawn.trajectory) {
-    save_trajectory(numbered(*options_.save_trajectory, written_, pictures_),
+    save_trajectory(numbered(*options_.save_trajectory, written_, outputs_),
                     {*drawn.trajectory, trajectory_metadata(picture)});
   }
   if (options_.grid) sheet_.push_back(drawn.image());
@@ -157,6 +168,18 @@ void Generation::announce_precision() const {
       fmt::print(stderr, "{}\n", summarize(component));
     }
   }
+}
+
+/// What decides a video and is not seen in it: the shift above all, of which every source of a model
+/// says something else.
+void Generation::announce_video(const ResolvedRequest& request) const {
+  if (options_.quiet || !request.video) return;
+  const VideoParameters& video = *request.video;
+  const std::string second =
+      video.guidance_scale_2 ? fmt::format(" and {}", *video.guidance_scale_2) : "";
+  fmt::print(stderr, "{}x{}, {} frames at {} a second, {} steps, shift {}, guidance {}{}\n",
+             request.width, request.height, video.num_frames, video.fps,
+             request.num_inference_steps, video.flow_shift, request.guidance_scale, second);
 }
 
 void Generation::announce(const std::filesystem::path& path) const {

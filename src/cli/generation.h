@@ -29,20 +29,21 @@ class Generation {
  private:
   bool show(std::size_t request, Progress progress);
   void save(std::size_t request, const GenerateResult& result);
-  void save_picture(const GenerateRequest& request, const GenerateResult& result,
-                    const GeneratedOutput& drawn);
+  void save_output(const GenerateRequest& request, const GenerateResult& result,
+                   const GeneratedOutput& drawn);
   void save_grid();
   PictureParameters parameters(const GenerateRequest& request, const GenerateResult& result,
                                const GeneratedOutput& drawn) const;
   void warn(const std::string& message);
   void announce_precision() const;
+  void announce_video(const ResolvedRequest& request) const;
   void announce(const std::filesystem::path& path) const;
 
   const GenerateOptions& options_;
   std::vector<GenerateRequest> requests_;
   LoadOptions load_options_;
   std::optional<PictureParameters> from_;
-  std::size_t pictures_;  ///< of all requests
+  std::size_t outputs_;  ///< of all requests
   OutputNames names_;
   ProgressDisplay display_;
   LoadedPipeline loaded_;

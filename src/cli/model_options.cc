@@ -77,6 +77,10 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
               "Weights in place of the transformer's: a file or a folder");
   add_weights("--modelopt-backbone", options.modelopt_backbone,
               "ModelOpt's backbone.pt, for an FP8 export without scales");
+  add_weights("--transformer-2-weights-path", options.transformer_2_weights_path,
+              "The same for the second transformer");
+  add_weights("--modelopt-backbone-2", options.modelopt_backbone_2,
+              "The same for the second transformer");
   app.add_flag("--strict-precision", options.strict_precision,
                "Refuse layers that run in another precision than the checkpoint declares")
       ->group("Model");
@@ -87,6 +91,11 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->group("Model");
   add_optional(app, "--dummy-quantization", options.dummy_quantization,
                "How a dummy transformer is stored: none, fp8-profile or fp8-full")
+      ->check(one_of({"none", "fp8-profile", "fp8-full"}))
+      ->type_name("NAME")
+      ->group("Model");
+  add_optional(app, "--dummy-quantization-2", options.dummy_quantization_2,
+               "The second of two; by default like the first")
       ->check(one_of({"none", "fp8-profile", "fp8-full"}))
       ->type_name("NAME")
       ->group("Model");
@@ -165,16 +174,21 @@ LoadOptions to_load_options(const ModelOptions& options) {
   for (const auto& [component, path] : options.component_paths) {
     if (path) load.component_paths[component] = resolve_model_path(*path);
   }
-  if (const auto& path = options.transformer_weights_path) {
-    load.weights.transformer.weights = resolve_model_path(*path);
-  }
-  if (const auto& path = options.modelopt_backbone) {
-    load.weights.transformer.modelopt_backbone = resolve_model_path(*path);
-  }
+  const auto resolve = [](const std::optional<std::string>& from,
+                          std::optional<std::filesystem::path>& to) {
+    if (from) to = resolve_model_path(*from);
+  };
+  resolve(options.transformer_weights_path, load.weights.transformer.weights);
+  resolve(options.modelopt_backbone, load.weights.transformer.modelopt_backbone);
+  resolve(options.transformer_2_weights_path, load.weights.transformer_2.weights);
+  resolve(options.modelopt_backbone_2, load.weights.transformer_2.modelopt_backbone);
   load.weights.strict_precision = options.strict_precision;
   load.weights.format = parse_load_format(options.load_format.value_or("auto")).value();
   load.weights.dummy_quantization =
       parse_dummy_quantization(options.dummy_quantization.value_or("none")).value();
+  if (const auto& name = options.dummy_quantization_2) {
+    load.weights.dummy_quantization_2 = parse_dummy_quantization(*name).value();
+  }
   load.weights.attention =
       parse_attention_schedule(options.attention_precision.value_or("bf16")).value();
   load.weights.policy.keep_fp8 = options.weight_only_fp8 == "keep";

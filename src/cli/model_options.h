@@ -16,9 +16,12 @@ struct ModelOptions {
   std::map<std::string, std::optional<std::string>> component_paths;
   std::optional<std::string> transformer_weights_path;
   std::optional<std::string> modelopt_backbone;
+  std::optional<std::string> transformer_2_weights_path;
+  std::optional<std::string> modelopt_backbone_2;
   bool strict_precision = false;
   std::optional<std::string> load_format;
   std::optional<std::string> dummy_quantization;
+  std::optional<std::string> dummy_quantization_2;
   std::optional<std::string> attention_precision;
   std::optional<std::string> weight_only_fp8;
   std::optional<std::string> nvfp4_as;
@@ -33,8 +36,8 @@ struct ModelOptions {
 };
 
 /// Declares --model-path, --<component>-path (also as --component-paths.<component>),
-/// --transformer-weights-path, --modelopt-backbone, --strict-precision, --load-format,
-/// --dummy-quantization, --attention-precision, add_weight_options(), --max-vram,
+/// --transformer-weights-path, --modelopt-backbone and both for transformer_2, --strict-precision,
+/// --load-format, --dummy-quantization(-2), --attention-precision, add_weight_options(), --max-vram,
 /// --dit-cpu-offload, --dit-layerwise-offload, --text-encoder-cpu-offload, --device and --threads.
 void add_model_options(CLI::App& app, ModelOptions& options);
 

@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+#include <span>
+
 #include "base/atomic_file.h"
 #include "base/atomic_folder.h"
 #include "base/error.h"
@@ -12,19 +16,38 @@ namespace {
 
 constexpr const char* kDefaultFolder = "out";
 
-/// The name as it was given, or with ".png" when it has no ending.
-fs::path with_png_ending(const std::string& option, fs::path path) {
+/// The endings that a kind of output may have; the first is the one that is added.
+std::span<const char* const> endings(OutputKind kind) {
+  static constexpr std::array kPicture = {".png", ".PNG"};
+  static constexpr std::array kVideo = {".mp4", ".webp"};
+  if (kind == OutputKind::kPicture) return kPicture;
+  return kVideo;
+}
+
+/// The name as it was given, or with an ending when it has none.
+fs::path with_ending(const std::string& option, fs::path path, OutputKind kind) {
   if (!path.has_filename() || path.filename() == "." || path.filename() == "..") {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{}: '{}' is not a file name", option, path.string()));
   }
-  if (path.extension().empty()) path += ".png";
-  if (path.extension() != ".png" && path.extension() != ".PNG") {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        fmt::format("{}: '{}' must end in .png; Dither writes PNG only", option, path.string()));
+  const auto known = endings(kind);
+  if (path.extension().empty()) path += known.front();
+  if (std::ranges::find(known, path.extension().string()) == known.end()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                kind == OutputKind::kPicture
+                    ? fmt::format("{}: '{}' must end in .png; Dither writes PNG only", option,
+                                  path.string())
+                    : fmt::format("{}: '{}' must end in .mp4 or .webp, or in / for a folder of "
+                                  "frames: this model makes videos",
+                                  option, path.string()));
   }
   return path;
+}
+
+/// "frames/": a folder is asked for, whose own name is there.
+bool names_folder(const fs::path& path) {
+  const fs::path name = path.parent_path().filename();
+  return !path.has_filename() && !name.empty() && name != "." && name != "..";
 }
 
 fs::path with_suffix(const fs::path& path, const std::string& suffix) {
@@ -67,6 +90,19 @@ fs::path numbered(const fs::path& path, std::size_t index, std::size_t count) {
   return with_suffix(path, fmt::format("-{:0{}}", index, digits));
 }
 
+namespace {
+
+/// As check_writable(), for a folder that replaces what has its name.
+void check_folder_writable(const fs::path& path) {
+  if (fs::exists(path) && !fs::is_directory(path)) {
+    throw Error(ErrorCode::kIo, fmt::format("{}: exists and is no folder", path.string()));
+  }
+  AtomicFile probe(path);  // never committed
+  probe.write("probe");
+}
+
+}  // namespace
+
 void check_writable(const fs::path& path) {
   if (fs::exists(path) && !fs::is_regular_file(path)) {
     throw Error(ErrorCode::kIo, fmt::format("{}: exists and is no regular file", path.string()));
@@ -75,20 +111,25 @@ void check_writable(const fs::path& path) {
   probe.write("probe");
 }
 
-OutputNames::OutputNames(const Options& options, std::size_t pictures) : pictures_(pictures) {
+OutputNames::OutputNames(const Options& options, std::size_t count, OutputKind kind)
+    : count_(count), ending_(endings(kind).front()) {
   if (options.output && (options.output_path || options.output_file_name)) {
     throw Error(ErrorCode::kInvalidArgument,
                 "--output names folder and file; leave out --output-path and --output-file-name");
   }
+  const auto name = [&](const char* option, const fs::path& path) {
+    frames_in_folder_ = kind == OutputKind::kVideo && names_folder(path);
+    return frames_in_folder_ ? path.parent_path() : with_ending(option, path, kind);
+  };
   if (options.output) {
-    file_ = with_png_ending("--output", *options.output);
+    file_ = name("--output", *options.output);
     folder_ = file_->parent_path();
     return;
   }
   folder_ = options.output_path.value_or(kDefaultFolder);
   create_folder_ = true;
   if (options.output_file_name) {
-    file_ = folder_ / with_png_ending("--output-file-name", *options.output_file_name);
+    file_ = folder_ / name("--output-file-name", *options.output_file_name);
   }
 }
 
@@ -107,13 +148,15 @@ void OutputNames::prepare() {
                                               folder_.string(), error.message()));
     }
   }
-  check_writable(file_ ? numbered(*file_, 0, pictures_) : folder_ / "picture.png");
+  const fs::path first =
+      file_ ? numbered(*file_, 0, count_) : folder_ / fmt::format("picture{}", ending_);
+  frames_in_folder_ ? check_folder_writable(first) : check_writable(first);
 }
 
 fs::path OutputNames::next(std::string_view prompt, std::uint64_t seed) {
   const std::size_t index = next_++;
-  if (file_) return numbered(*file_, index, pictures_);
-  return unused(folder_ / fmt::format("{}-seed{}.png", slug(prompt), seed));
+  if (file_) return numbered(*file_, index, count_);
+  return unused(folder_ / fmt::format("{}-seed{}{}", slug(prompt), seed, ending_));
 }
 
 fs::path OutputNames::grid(std::string_view first_prompt) const {

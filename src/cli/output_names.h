@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/registry.h"
+
 namespace dither::cli {
 
 /// The prompt as part of a file name: letters, digits and anything beyond ASCII stay, every run of
@@ -21,7 +23,7 @@ std::filesystem::path numbered(const std::filesystem::path& path, std::size_t in
 /// permission, a folder, not a regular file), kResourceExhausted (full disk). Changes nothing.
 void check_writable(const std::filesystem::path& path);
 
-/// Where pictures go. A name that was asked for is used, and an existing file replaced. A name that
+/// Where pictures or videos go. A name that was asked for is used, and an existing file replaced. A name that
 /// comes from the prompt never replaces anything: "a_red_apple-seed0.png", then
 /// "a_red_apple-seed0-2.png".
 class OutputNames {
@@ -31,19 +33,20 @@ class OutputNames {
     std::optional<std::string> output_file_name = {};  ///< in that folder
     std::optional<std::string> output = {};            ///< both in one
   };
-  /// `pictures`: how many there will be. Throws kInvalidArgument for contradicting options and for
-  /// names that do not end in .png.
-  OutputNames(const Options& options, std::size_t pictures);
+  /// `count`: how many there will be. A picture's name ends in .png, a video's in .mp4 or .webp, or
+  /// in '/', which makes it a folder of frames; an ending that is missing is added. Throws
+  /// kInvalidArgument for contradicting options and for other endings.
+  OutputNames(const Options& options, std::size_t count, OutputKind kind = OutputKind::kPicture);
   /// Removes folders that prepare() created and nothing was written to.
   ~OutputNames();
   OutputNames(const OutputNames&) = delete;
   OutputNames& operator=(const OutputNames&) = delete;
 
-  /// Creates the folder and checks that pictures can be written; before any work. Throws like
+  /// Creates the folder and checks that the outputs can be written; before any work. Throws like
   /// check_writable().
   void prepare();
 
-  /// The name of the next picture.
+  /// The name of the next output; of a folder of frames without a final '/'.
   std::filesystem::path next(std::string_view prompt, std::uint64_t seed);
   /// The name of the sheet that shows all pictures: "a_red_apple-grid.png".
   std::filesystem::path grid(std::string_view first_prompt) const;
@@ -53,7 +56,9 @@ class OutputNames {
   std::optional<std::filesystem::path> file_;  ///< asked for; the names derive from it
   bool create_folder_ = false;
   std::vector<std::filesystem::path> created_;  ///< the innermost first
-  std::size_t pictures_;
+  std::size_t count_;
+  const char* ending_;            ///< where none was asked for
+  bool frames_in_folder_ = false;  ///< file_ is a folder
   std::size_t next_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <vector>
 
 #include "media/image.h"
 #include "pipelines/png_parameters.h"
@@ -13,6 +14,10 @@ void write_picture(const std::filesystem::path& path, const Image& image,
 
 /// Writes a PNG without parameters: a sheet of several pictures.
 void write_sheet(const std::filesystem::path& path, const Image& image);
+
+/// Writes a video in the format of the path's ending, or a folder of PNGs where it has none. Throws
+/// as create_video_writer() and VideoWriter do.
+void write_video(const std::filesystem::path& path, const std::vector<Image>& frames, int fps);
 
 /// The parameters that a PNG carries. Throws kNotFound, kDataLoss (no PNG, damaged), kUnsupported
 /// (made by another program).

@@ -35,7 +35,7 @@ void add_request_options(CLI::App& app, RequestOptions& options) {
   add_int("--height", options.height, "Pixels");
   add_int("--num-inference-steps", options.num_inference_steps, "Denoising steps");
   add_decimal("--guidance-scale", options.guidance_scale,
-              "Embedded guidance; of FLUX.2 klein base classifier-free");
+              "Embedded guidance; of FLUX.2 klein base and Wan classifier-free");
   add_decimal("--true-cfg-scale", options.true_cfg_scale,
               "Classifier-free guidance against the negative prompt; above 1 doubles the work");
   add_int("--max-sequence-length", options.max_sequence_length,
@@ -51,6 +51,14 @@ void add_request_options(CLI::App& app, RequestOptions& options) {
       ->type_name("FILE")
       ->allow_extra_args(false)
       ->group("Picture");
+  add_int("--num-frames", options.num_frames, "Frames of a video, 4k+1")->group("Video");
+  add_int("--fps", options.fps, "Frames a second")->group("Video");
+  add_decimal("--guidance-scale-2", options.guidance_scale_2,
+              "Guidance in the steps of the low-noise transformer; by default as --guidance-scale")
+      ->group("Video");
+  add_decimal("--flow-shift", options.flow_shift,
+              "Shift of the noise levels: the higher, the more steps at high noise")
+      ->group("Video");
   add_optional(app, "--noise", options.noise,
                "Generator of torch that is reproduced: torch-cpu, torch-cpu-legacy, torch-cuda")
       ->check(one_of({"torch-cpu", "torch-cpu-legacy", "torch-cuda"}))
@@ -69,6 +77,10 @@ void apply_request_options(const RequestOptions& options, GenerateRequest& reque
   replace(request.guidance_scale, options.guidance_scale);
   replace(request.true_cfg_scale, options.true_cfg_scale);
   replace(request.max_sequence_length, options.max_sequence_length);
+  replace(request.num_frames, options.num_frames);
+  replace(request.fps, options.fps);
+  replace(request.guidance_scale_2, options.guidance_scale_2);
+  replace(request.flow_shift, options.flow_shift);
   request.seed = options.seed.value_or(request.seed);
   request.num_outputs_per_prompt =
       options.num_outputs_per_prompt.value_or(request.num_outputs_per_prompt);

@@ -19,6 +19,10 @@ struct RequestOptions {
   std::optional<double> guidance_scale;
   std::optional<double> true_cfg_scale;
   std::optional<int> max_sequence_length;
+  std::optional<int> num_frames;
+  std::optional<int> fps;
+  std::optional<double> guidance_scale_2;
+  std::optional<double> flow_shift;
   std::optional<std::uint64_t> seed;
   std::optional<int> num_outputs_per_prompt;
   std::optional<std::string> noise;

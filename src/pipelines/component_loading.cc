@@ -120,11 +120,23 @@ ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDe
           .decoding = bytes(kLiveImages * pixels * sizes.vae_channels * element)};
 }
 
+void check_overridden_components(const ModelFolder& folder, const WeightOptions& options) {
+  const auto check = [&](bool given, std::string_view option) {
+    if (!given || folder.has("transformer_2")) return;
+    throw Error(ErrorCode::kNotFound,
+                fmt::format("{}: {}: {} has no component 'transformer_2'", option,
+                            folder.path().string(), folder.index().class_name));
+  };
+  check(options.transformer_2.weights.has_value(), "--transformer-2-weights-path");
+  check(options.transformer_2.modelopt_backbone.has_value(), "--modelopt-backbone-2");
+  check(options.dummy_quantization_2.has_value(), "--dummy-quantization-2");
+}
+
 nn::WeightScope ComponentRoots::root(std::string component, const quant::WeightSource& source,
-                                     quant::WeightPolicy policy) {
+                                     DType dtype, quant::WeightPolicy policy) {
   const nn::StreamedLayers& streamed = plan_.of(component).streamed;
   Entry& entry = entries_.emplace_back(Entry{std::move(component), &source, {}});
-  return {source, backend_, dtype_, &entry.precision, policy, streamed};
+  return {source, backend_, dtype, &entry.precision, policy, streamed};
 }
 
 std::vector<ComponentAttestation> ComponentRoots::attest(bool strict) const {

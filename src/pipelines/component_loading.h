@@ -107,15 +107,18 @@ auto make_part(ops::OffloadedWeights* weights, const Make& make) {
   return std::move(*made);
 }
 
+/// Throws kNotFound, naming the option, when one of `options` is for a component that the pipeline
+/// does not have.
+void check_overridden_components(const ModelFolder& folder, const WeightOptions& options);
+
 /// Hands out the root scopes of components and attests to what was bound through them.
 class ComponentRoots {
  public:
   /// `plan` has every component.
-  ComponentRoots(ops::Backend& backend, DType dtype, const MemoryPlan& plan)
-      : backend_(backend), dtype_(dtype), plan_(plan) {}
+  ComponentRoots(ops::Backend& backend, const MemoryPlan& plan) : backend_(backend), plan_(plan) {}
 
-  /// `source` outlives this object.
-  nn::WeightScope root(std::string component, const quant::WeightSource& source,
+  /// `source` outlives this object; `dtype` is that of the component's activations.
+  nn::WeightScope root(std::string component, const quant::WeightSource& source, DType dtype,
                        quant::WeightPolicy policy);
   /// In the order of the calls of root(). With `strict`, throws as require_declared_precision().
   std::vector<ComponentAttestation> attest(bool strict) const;
@@ -128,7 +131,6 @@ class ComponentRoots {
   };
 
   ops::Backend& backend_;
-  DType dtype_;
   const MemoryPlan& plan_;
   std::deque<Entry> entries_;  ///< scopes point into it
 };

@@ -48,16 +48,22 @@ void check_load_format(const WeightOptions& options) {
     throw Error(ErrorCode::kInvalidArgument, std::string(what));
   };
   if (options.format == LoadFormat::kDummy) {
-    if (options.transformer.weights) {
-      refuse("--transformer-weights-path and --load-format dummy exclude each other");
-    }
-    if (options.transformer.modelopt_backbone) {
-      refuse("--modelopt-backbone and --load-format dummy exclude each other");
-    }
-  } else if (options.dummy_quantization != DummyQuantization::kNone) {
-    refuse(fmt::format("--dummy-quantization {} needs --load-format dummy",
-                       dummy_quantization_name(options.dummy_quantization)));
+    const auto exclude = [&](const auto& path, std::string_view option) {
+      if (path) refuse(fmt::format("{} and --load-format dummy exclude each other", option));
+    };
+    exclude(options.transformer.weights, "--transformer-weights-path");
+    exclude(options.transformer.modelopt_backbone, "--modelopt-backbone");
+    exclude(options.transformer_2.weights, "--transformer-2-weights-path");
+    exclude(options.transformer_2.modelopt_backbone, "--modelopt-backbone-2");
+    return;
   }
+  const auto need = [&](DummyQuantization quantization, std::string_view option) {
+    if (quantization == DummyQuantization::kNone) return;
+    refuse(fmt::format("{} {} needs --load-format dummy", option,
+                       dummy_quantization_name(quantization)));
+  };
+  need(options.dummy_quantization, "--dummy-quantization");
+  need(options.dummy_quantization_2.value_or(DummyQuantization::kNone), "--dummy-quantization-2");
 }
 
 }  // namespace dither

@@ -95,6 +95,55 @@ INSTANTIATE_TEST_SUITE_P(
                  39}),
     [](const TestParamInfo<PlanCase>& test) { return test.param.name; });
 
+/// Two experts of 20 MiB in 10 blocks and 1 beside them, a decoder of 1 MiB; 3 MiB to compute.
+MemoryPlan plan_experts(std::size_t available_mib, const OffloadOptions& options) {
+  const std::vector<std::size_t> blocks(10, 2 * kMiB);
+  std::vector<PlannedComponent> components;
+  for (const char* name : {"transformer", "transformer_2"}) {
+    components.push_back({.bytes = {name, kMiB, {{"blocks", blocks}}},
+                          .stage = Stage::kDenoising,
+                          .turn = static_cast<int>(components.size()),
+                          .denoiser = true,
+                          .every_step = "blocks"});
+  }
+  components.push_back({.bytes = {"vae", kMiB, {}}, .stage = Stage::kDecoding});
+  const ActivationBytes activations{
+      .text_encoding = kMiB, .denoising = 3 * kMiB, .decoding = 2 * kMiB};
+  return plan_memory(components, activations, available_mib * kMiB, options);
+}
+
+class ExpertPlans : public ::testing::TestWithParam<PlanCase> {};
+
+TEST_P(ExpertPlans, TakeTurns) {
+  const MemoryPlan made = plan_experts(*GetParam().available_mib, GetParam().options);
+  EXPECT_EQ(summarize(made), GetParam().summary);
+  EXPECT_EQ(made.peak_bytes, GetParam().peak_mib * kMiB);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, ExpertPlans,
+    Values(
+        PlanCase{"Both", 46, {}, "resident", 46},
+        // One at a time: 21 + 1, and 3 to compute.
+        PlanCase{"Turns", 45, {}, "transformer offloaded; transformer_2 offloaded", 25},
+        PlanCase{"AsAsked",
+                 100,
+                 {.dit_cpu_offload = true},
+                 "transformer offloaded; transformer_2 offloaded",
+                 25},
+        // Where one is too large, the layers of both stream: 2 (1 + 2 x 2) + 1 + 3.
+        PlanCase{"Streamed",
+                 14,
+                 {},
+                 "10 blocks of transformer streamed; 10 blocks of transformer_2 streamed",
+                 14},
+        PlanCase{"Layerwise",
+                 100,
+                 {.dit_layerwise_offload = true},
+                 "10 blocks of transformer streamed; 10 blocks of transformer_2 streamed",
+                 14}),
+    [](const TestParamInfo<PlanCase>& test) { return test.param.name; });
+
 TEST(MemoryPlan, SaysWhatIsMissing) {
   const Error error = error_of([] { plan(15); });
   EXPECT_EQ(error.code(), ErrorCode::kResourceExhausted);

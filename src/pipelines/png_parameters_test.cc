@@ -45,6 +45,22 @@ TEST(PngParameters, RoundTrip) {
   EXPECT_EQ(parse_picture_parameters(to_json(bare), "a.png"), bare);
 }
 
+TEST(PngParameters, VideosRepeatToo) {
+  PictureParameters video = full();
+  video.request.true_cfg_scale = 1;
+  video.request.video =
+      VideoParameters{.num_frames = 81, .fps = 16, .guidance_scale_2 = 3, .flow_shift = 12};
+  EXPECT_EQ(parse_picture_parameters(to_json(video), "a.png"), video);
+  const GenerateRequest request = to_request(video);
+  EXPECT_EQ(request.negative_prompt, "blurry");
+  EXPECT_EQ(request.num_frames, 81);
+  EXPECT_EQ(request.fps, 16);
+  EXPECT_EQ(request.guidance_scale_2, 3);
+  EXPECT_EQ(request.flow_shift, 12);
+  EXPECT_THAT(describe(video), HasSubstr("Sampler: UniPC, Guidance: 0.1, Guidance 2: 3, Shift: 12, "
+                                         "Frames: 81, FPS: 16, "));
+}
+
 TEST(PngParameters, WeightsInAnotherPrecisionAreNamed) {
   for (const char* key : {"weight_only_fp8", "nvfp4_as", "text_encoder_precision"}) {
     EXPECT_EQ(to_json(full()).find(key), std::string::npos) << key;

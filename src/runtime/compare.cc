@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <span>
 #include <utility>
@@ -83,6 +84,7 @@ struct Drawn {
   LoadedPipeline loaded;
   ComparedSide side;
   ResolvedRequest request;
+  std::vector<Image> frames;
   Trajectory trajectory;
 };
 
@@ -107,9 +109,10 @@ Drawn draw(const CompareOptions& options, const LoadOptions& load,
     drawn.side.peak_memory_mb.push_back(static_cast<double>(process_memory().peak_resident_bytes) /
                                         kMiB);
     drawn.request = std::move(result.request);
-    drawn.side.picture = std::move(result.outputs.front().image());
+    drawn.frames = std::move(result.outputs.front().frames);
     drawn.trajectory = std::move(*result.outputs.front().trajectory);
   }
+  drawn.side.picture = drawn.frames.front();
   // A single step is enough to see every layer, and too little to disturb what was measured.
   LinearCollector linears(layer_rows(transformer_of(pipeline)));
   drawn.loaded.backend->set_linear_probe(&linears);
@@ -176,7 +179,8 @@ Comparison compare_models(const CompareOptions& options, const ProgressCallback&
       .layers = {},
       .precision = precision_rows(*candidate.loaded.pipeline)};
   comparison.selected_step = select_step(options.step_index, comparison.steps.size());
-  comparison.frames = {compare_pictures(comparison.reference.picture, candidate.side.picture)};
+  std::ranges::transform(reference.frames, candidate.frames,
+                         std::back_inserter(comparison.frames), compare_pictures);
   comparison.layers = compare_layers(options, candidate, progress);
   return comparison;
 }

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "io/model_folder.h"
+#include "pipelines/component_loading.h"
 #include "runtime/registry.h"
 
 namespace dither {
@@ -47,6 +48,10 @@ std::unique_ptr<ops::Backend> make_backend(const LoadOptions& options) {
               : cpu::make_cpu_backend({.threads = options.threads});
 }
 
+OutputKind output_kind(const LoadOptions& options) {
+  return output_kind(ModelFolder::open(options.model_path));
+}
+
 LoadedPipeline load_pipeline(const LoadOptions& options) {
   return load_pipeline(options, make_backend(options));
 }
@@ -54,6 +59,7 @@ LoadedPipeline load_pipeline(const LoadOptions& options) {
 LoadedPipeline load_pipeline(const LoadOptions& options, std::unique_ptr<ops::Backend> backend) {
   const ModelFolder folder = ModelFolder::open(options.model_path, options.component_paths);
   const PipelineLoader load = find_pipeline(folder);
+  check_overridden_components(folder, options.weights);
   LoadedPipeline loaded;
   loaded.backend = std::move(backend);
   warn_if_unused(options, *loaded.backend);

@@ -8,6 +8,7 @@
 
 #include "ops/backend.h"
 #include "pipelines/pipeline.h"
+#include "runtime/registry.h"
 
 namespace dither {
 
@@ -37,6 +38,10 @@ struct LoadedPipeline {
 /// and it works, else the CPU. Throws kUnsupported or kDevice when CUDA was asked for and is not to
 /// be had, kInvalidArgument for less memory than the driver itself takes.
 std::unique_ptr<ops::Backend> make_backend(const LoadOptions& options);
+
+/// What the model of these options makes, from its model_index.json alone. Throws kNotFound,
+/// kDataLoss or kUnsupported.
+OutputKind output_kind(const LoadOptions& options);
 
 /// Opens a model folder, checks all of its headers against the models' tensor tables and loads the
 /// weights. Throws kNotFound, kDataLoss or kUnsupported, naming file and tensor.

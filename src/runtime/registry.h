@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,6 +17,12 @@ using PipelineLoader = std::unique_ptr<Pipeline> (*)(const ModelFolder& folder,
                                                      ops::Backend& backend,
                                                      std::optional<DType> dtype,
                                                      const WeightOptions& weights);
+
+/// What a pipeline makes.
+enum class OutputKind : std::uint8_t { kPicture, kVideo };
+
+/// The kind of output of the class that model_index.json names; throws as find_pipeline().
+OutputKind output_kind(const ModelFolder& folder);
 
 /// The loader for the class that model_index.json names. Throws kUnsupported, naming the folder,
 /// the class and the classes that there are.

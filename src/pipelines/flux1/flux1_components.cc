@@ -127,9 +127,9 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
   const DType dtype = choose_dtype(wanted_dtype, *checkpoints.transformer);
   MemoryPlan plan =
       plan_flux1_memory(configs, checkpoints, folder.defaults(), dtype, backend, options);
-  ComponentRoots roots(backend, dtype, plan);
+  ComponentRoots roots(backend, plan);
   const auto root = [&](const char* name, const quant::WeightSource& source) {
-    return roots.root(name, source, weight_policy(options, name, kLargeTextEncoder));
+    return roots.root(name, source, dtype, weight_policy(options, name, kLargeTextEncoder));
   };
   std::unique_ptr<ops::OffloadedWeights> whole;
   if (plan.of("transformer").whole) whole = backend.offload(ops::Offload::kWhole);

@@ -112,9 +112,9 @@ Flux2Components load_flux2_components(const ModelFolder& folder, ops::Backend& b
   const DType dtype = choose_dtype(wanted_dtype, *checkpoints.transformer);
   MemoryPlan plan =
       plan_flux2_memory(configs, checkpoints, folder.defaults(), dtype, backend, options);
-  ComponentRoots roots(backend, dtype, plan);
+  ComponentRoots roots(backend, plan);
   const auto root = [&](const char* name, const quant::WeightSource& source) {
-    return roots.root(name, source, weight_policy(options, name, kTextEncoder));
+    return roots.root(name, source, dtype, weight_policy(options, name, kTextEncoder));
   };
   std::unique_ptr<ops::OffloadedWeights> whole;
   if (plan.of("transformer").whole) whole = backend.offload(ops::Offload::kWhole);

@@ -1,0 +1,202 @@
+#include "pipelines/wan/wan_components.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include "io/component_weights.h"
+#include "io/dummy_weights.h"
+#include "pipelines/dummy_source.h"
+#include "tokenizers/byte_tokenizer.h"
+
+namespace dither {
+namespace {
+
+constexpr const char* kTextEncoder = "text_encoder";
+constexpr std::array<const char*, 2> kExperts = {"transformer", "transformer_2"};
+
+/// An expert's name, config and weights.
+struct ExpertSource {
+  const char* name;
+  const models::WanConfig* config;
+  const quant::WeightSource* source;
+};
+
+std::vector<ExpertSource> experts_of(const WanConfigs& configs, const WanCheckpoints& checkpoints) {
+  std::vector<ExpertSource> experts = {
+      {kExperts[0], &configs.transformer, checkpoints.transformer.get()}};
+  if (configs.transformer_2) {
+    experts.push_back({kExperts[1], &*configs.transformer_2, checkpoints.transformer_2.get()});
+  }
+  return experts;
+}
+
+/// Weights of the shapes that the configs give, in the spelling that the libraries write today.
+WanCheckpoints make_wan_dummies(const ModelFolder& folder, const WanConfigs& configs,
+                                const WeightOptions& options) {
+  DummyNumbers numbers(0);
+  const auto make = [&](const char* name, const nn::TensorTable& table,
+                        DummyQuantization stored = DummyQuantization::kNone) {
+    return make_dummy_source(
+        table, numbers,
+        {.description = fmt::format("{} (dummy)", folder.component_folder(name).string()),
+         .quantization = stored,
+         .class_name = folder.component_class(name).name});
+  };
+  const DummyQuantization first = options.dummy_quantization;
+  WanCheckpoints checkpoints{
+      .text_encoder =
+          make(kTextEncoder, models::t5_encoder_table(configs.text_encoder, no_tensors())),
+      .transformer = make(kExperts[0], models::wan_table(configs.transformer), first),
+      .transformer_2 = {},
+      .vae = make("vae", models::wan_vae_table(configs.vae)),
+  };
+  if (configs.transformer_2) {
+    checkpoints.transformer_2 = make(kExperts[1], models::wan_table(*configs.transformer_2),
+                                     options.dummy_quantization_2.value_or(first));
+  }
+  return checkpoints;
+}
+
+std::string fingerprint(const ModelFolder& folder, const WanConfigs& configs,
+                        const WanCheckpoints& checkpoints) {
+  std::vector<ComponentSource> sources = {{kTextEncoder, checkpoints.text_encoder.get()}};
+  for (const ExpertSource& expert : experts_of(configs, checkpoints)) {
+    sources.emplace_back(expert.name, expert.source);
+  }
+  sources.emplace_back("vae", checkpoints.vae.get());
+  constexpr std::array<const char*, 1> kTokenizers = {"tokenizer"};
+  return model_fingerprint(folder, sources, kTokenizers);
+}
+
+/// What a video of the model's default size takes on the device beside the weights: shares of the
+/// widest tensors.
+ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefaults& defaults,
+                                 DType dtype) {
+  constexpr std::size_t kLibraries = std::size_t{256} << 20U;  // their scratch memory
+  // Of a block: the stream, its norm, q, k and v, attention, and the feed-forward layer's inside.
+  constexpr std::int64_t kRowWidths = 10;
+  constexpr std::int64_t kFramesAtOnce = 4;  // that a latent frame decodes to
+  constexpr std::int64_t kLiveImages = 8;    // of a residual block, its convolution and caches
+  const WanSuggestions suggested = suggest(configs);
+  const std::int64_t element = dtype_bits(dtype) / 8;
+  const std::int64_t pixels = defaults.width.value_or(suggested.width) *
+                              std::int64_t{defaults.height.value_or(suggested.height)};
+  const std::int64_t frames =
+      configs.vae.latent_frames(defaults.num_frames.value_or(suggested.num_frames));
+  const std::int64_t tokens = frames * pixels / (configs.patch() * configs.patch());
+  const std::int64_t text = defaults.max_sequence_length.value_or(512);
+  // A step has them twice, as it runs and as it is recorded; the recording keeps its own.
+  const std::int64_t step = kRowWidths * tokens * configs.transformer.width() * element;
+  const std::int64_t image = pixels / (configs.vae.patch_size * configs.vae.patch_size) *
+                             configs.vae.decoder_channels(configs.vae.levels() - 1) * 4;
+  const auto bytes = [&](std::int64_t more) { return kLibraries + static_cast<std::size_t>(more); };
+  return {.text_encoding = bytes(6 * text * configs.text_encoder.d_ff * element),
+          .denoising = bytes(2 * step),
+          .decoding = bytes(step + kLiveImages * kFramesAtOnce * image)};
+}
+
+/// Where the weights of all components go on this backend.
+MemoryPlan plan_wan_memory(const WanConfigs& configs, const WanCheckpoints& checkpoints,
+                           const GenerationDefaults& defaults, DType dtype,
+                           const ops::Backend& backend, const WeightOptions& options) {
+  const auto bytes = [&](const char* name, const nn::TensorTable& table,
+                         const quant::WeightSource& source, DType stored) {
+    return component_bytes(name, table, source, stored, weight_policy(options, name, kTextEncoder));
+  };
+  const quant::WeightSource& text_encoder = *checkpoints.text_encoder;
+  std::vector<PlannedComponent> components = {
+      {.bytes = bytes(kTextEncoder, models::t5_encoder_table(configs.text_encoder, text_encoder),
+                      text_encoder, dtype),
+       .stage = Stage::kTextEncoding}};
+  int turn = 0;
+  for (const ExpertSource& expert : experts_of(configs, checkpoints)) {
+    components.push_back(
+        {.bytes = bytes(expert.name, models::wan_table(*expert.config), *expert.source, dtype),
+         .stage = Stage::kDenoising,
+         .turn = turn++,
+         .denoiser = true,
+         .every_step = models::kWanBlocks});
+  }
+  components.push_back({.bytes = bytes("vae", models::wan_vae_table(configs.vae),
+                                       *checkpoints.vae, DType::kF32),
+                        .stage = Stage::kDecoding});
+  return plan_memory(components, activation_bytes(configs, defaults, dtype),
+                     backend.available_memory(), options.offload);
+}
+
+}  // namespace
+
+WanCheckpoints open_wan_checkpoints(const ModelFolder& folder, const WanConfigs& configs,
+                                    const WeightOptions& options) {
+  check_load_format(options);
+  if (options.format == LoadFormat::kDummy) return make_wan_dummies(folder, configs, options);
+  const auto open = [&folder](const char* name, std::string_view stem,
+                              const WeightOverrides& overrides = {}) {
+    return open_component_weights(folder.component_folder(name), stem, overrides);
+  };
+  WanCheckpoints checkpoints{
+      .text_encoder = open(kTextEncoder, kTransformersStem),
+      .transformer = open(kExperts[0], kDiffusersStem, options.transformer),
+      .transformer_2 = {},
+      .vae = open("vae", kDiffusersStem),
+  };
+  if (configs.transformer_2) {
+    checkpoints.transformer_2 = open(kExperts[1], kDiffusersStem, options.transformer_2);
+  }
+  TableChecks checks;
+  checks.check(models::t5_encoder_table(configs.text_encoder, *checkpoints.text_encoder),
+               *checkpoints.text_encoder);
+  for (const ExpertSource& expert : experts_of(configs, checkpoints)) {
+    checks.check(models::wan_table(*expert.config), *expert.source);
+  }
+  checks.check(models::wan_vae_table(configs.vae), *checkpoints.vae);
+  checks.finish();
+  return checkpoints;
+}
+
+WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backend,
+                                  std::optional<DType> wanted_dtype,
+                                  const WeightOptions& options) {
+  const WanConfigs configs = load_wan_configs(folder);
+  const WanCheckpoints checkpoints = open_wan_checkpoints(folder, configs, options);
+  const DType dtype = choose_dtype(wanted_dtype.value_or(DType::kBF16), *checkpoints.transformer);
+  MemoryPlan plan =
+      plan_wan_memory(configs, checkpoints, folder.defaults(), dtype, backend, options);
+  ComponentRoots roots(backend, plan);
+  const auto root = [&](const char* name, const quant::WeightSource& source, DType computed) {
+    return roots.root(name, source, computed, weight_policy(options, name, kTextEncoder));
+  };
+  auto tokenizer = load_checked_tokenizer(
+      folder, options.format,
+      {"tokenizer", kTextEncoder, configs.text_encoder.vocab_size, make_byte_t5_tokenizer});
+  models::T5Encoder text_encoder(root(kTextEncoder, *checkpoints.text_encoder, dtype),
+                                 configs.text_encoder);
+  std::vector<WanExpert> experts;
+  for (const ExpertSource& expert : experts_of(configs, checkpoints)) {
+    std::unique_ptr<ops::OffloadedWeights> whole;
+    if (plan.of(expert.name).whole) whole = backend.offload(ops::Offload::kWhole);
+    models::WanTransformer transformer = make_part(whole.get(), [&] {
+      return models::WanTransformer(root(expert.name, *expert.source, dtype), *expert.config);
+    });
+    experts.push_back({.transformer = std::move(transformer), .whole = std::move(whole)});
+  }
+  WanComponents components{
+      .configs = configs,
+      .dtype = dtype,
+      .fingerprint = fingerprint(folder, configs, checkpoints),
+      .tokenizer = std::move(tokenizer),
+      .text_encoder = std::move(text_encoder),
+      .experts = std::move(experts),
+      .vae = {root("vae", *checkpoints.vae, DType::kF32), configs.vae},
+      .attestation = {},
+      .memory_plan = {},
+  };
+  components.attestation = roots.attest(options.strict_precision);
+  components.memory_plan = std::move(plan);
+  return components;
+}
+
+}  // namespace dither

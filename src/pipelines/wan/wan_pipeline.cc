@@ -1,0 +1,229 @@
+#include "pipelines/wan/wan_pipeline.h"
+
+#include <array>
+#include <utility>
+
+#include "ops/ops.h"
+#include "pipelines/decoded_image.h"
+#include "pipelines/initial_noise.h"
+#include "pipelines/visiting_weights.h"
+#include "pipelines/wan/prompt_text.h"
+#include "pipelines/wan/unipc_sampler.h"
+#include "pipelines/wan/wan_latents.h"
+
+namespace dither {
+namespace {
+
+WanLimits limits_of(const ModelFolder& folder, const WanConfigs& configs) {
+  return {.model_name = model_name(folder.path()),
+          .size_multiple = static_cast<int>(configs.patch()),
+          .frame_multiple = static_cast<int>(configs.vae.scale_factor_temporal),
+          .max_num_inference_steps = static_cast<int>(configs.scheduler.num_train_timesteps),
+          .two_experts = configs.transformer_2.has_value(),
+          .suggestions = suggest(configs),
+          .defaults = folder.defaults()};
+}
+
+/// Expert of a step: 0, or 1 where the timestep is below the boundary.
+std::size_t expert_at(const WanConfigs& configs, std::int64_t timestep) {
+  if (!configs.boundary_ratio) return 0;
+  const double boundary =
+      *configs.boundary_ratio * static_cast<double>(configs.scheduler.num_train_timesteps);
+  return static_cast<double>(timestep) >= boundary ? 0 : 1;
+}
+
+}  // namespace
+
+/// UniPC's steps in float32, whose history goes on where the experts change. An expert's weights
+/// come, and what it makes of the prompt is computed, with the first of its steps.
+class WanPipeline::Sampler final : public FlowSampler {
+ public:
+  /// `pipeline` outlives the sampler.
+  Sampler(WanPipeline& pipeline, const ResolvedRequest& request, Prompts prompts,
+          NoiseLevels levels)
+      : pipeline_(pipeline),
+        schedule_(pipeline.schedule(request)),
+        prompts_(std::move(prompts)),
+        timesteps_(std::move(levels.timesteps)),
+        grid_(pipeline.grid(request)) {
+    const std::array<double, 2> scales = {
+        request.guidance_scale, request.video->guidance_scale_2.value_or(request.guidance_scale)};
+    for (std::size_t i = 0; i < pipeline.components_.experts.size(); ++i) {
+      experts_.emplace_back(pipeline.components_.experts[i], pipeline.velocities_[i],
+                            static_cast<float>(scales.at(i)));
+    }
+  }
+
+  void begin(const Tensor& noise) override {
+    leave();
+    unipc_.emplace(schedule_, noise);
+  }
+
+  void step(std::int64_t step) override {
+    const auto i = static_cast<std::size_t>(step);
+    Expert& expert =
+        experts_.at(expert_at(pipeline_.components_.configs, schedule_.timesteps.at(i)));
+    if (&expert != working_) enter(expert);
+    pipeline_.backend().copy(unipc_->latents(), expert.velocity.latents());
+    unipc_->step(expert.velocity(step, pipeline_.attention().at(
+                                           step, schedule_.num_inference_steps())));
+  }
+
+  const Tensor& latents() const override { return unipc_->latents(); }
+
+  void end() override { leave(); }
+
+ private:
+  struct Expert {
+    Expert(const WanExpert& loaded, Velocity& fixed, float scale)
+        : transformer(loaded.transformer),
+          weights(loaded.whole.get()),
+          velocity(fixed),
+          cfg_scale(scale) {}
+
+    const models::WanTransformer& transformer;
+    VisitingWeights weights;
+    Velocity& velocity;
+    float cfg_scale;
+    std::optional<Guidance<models::WanConditioning>> guidance = {};
+  };
+
+  void enter(Expert& expert) {
+    leave();
+    expert.weights.come();
+    working_ = &expert;
+    if (!expert.guidance) expert.guidance = guide(expert);
+    const models::WanConfig& config = expert.transformer.config();
+    expert.velocity.begin(*expert.guidance, {1, grid_.tokens(), config.token_width()},
+                          {1, grid_.tokens(), config.velocity_width()},
+                          pipeline_.components_.dtype);
+  }
+
+  void leave() {
+    if (working_ != nullptr) working_->weights.leave();
+    working_ = nullptr;
+  }
+
+  Guidance<models::WanConditioning> guide(const Expert& expert) const {
+    const auto prepare = [&](const Embeddings& prompt) {
+      return expert.transformer.prepare({.prompt_embeds = prompt.front().second,
+                                         .timesteps = timesteps_,
+                                         .grid = grid_});
+    };
+    Guidance<models::WanConditioning> guidance{.positive = prepare(prompts_.positive),
+                                               .negative = {},
+                                               .cfg_scale = expert.cfg_scale};
+    if (expert.cfg_scale > 1) guidance.negative = prepare(prompts_.negative.value());
+    return guidance;
+  }
+
+  WanPipeline& pipeline_;
+  schedulers::UniPcSchedule schedule_;
+  Prompts prompts_;
+  std::vector<float> timesteps_;
+  models::VideoGrid grid_;
+  std::deque<Expert> experts_;
+  Expert* working_ = nullptr;
+  std::optional<UniPcSampler> unipc_;
+};
+
+WanPipeline::WanPipeline(const ModelFolder& folder, ops::Backend& backend,
+                         std::optional<DType> dtype, const WeightOptions& weights)
+    : FlowPipeline(backend),
+      components_(load_wan_components(folder, backend, dtype, weights)),
+      limits_(limits_of(folder, components_.configs)) {
+  for (const WanExpert& expert : components_.experts) {
+    velocities_.emplace_back(
+        [&transformer = expert.transformer](
+            const Tensor& latents, const models::WanConditioning& conditioning,
+            const Tensor& modulations, ops::AttentionPrecision precision) {
+          return transformer.velocity(latents, conditioning, modulations, precision);
+        },
+        backend);
+  }
+  set_attention(weights.attention);
+}
+
+CheckedRequest WanPipeline::check(const GenerateRequest& request) const {
+  return check_request(request, limits_);
+}
+
+models::VideoGrid WanPipeline::grid(const ResolvedRequest& request) const {
+  return {.frames = components_.configs.vae.latent_frames(request.video->num_frames),
+          .height = request.height / limits_.size_multiple,
+          .width = request.width / limits_.size_multiple};
+}
+
+/// Source: diffusers' WanPipeline (_get_t5_prompt_embeds): the encoder's padding is masked and its
+/// rows are replaced by zeros, so it need not be computed.
+FlowPipeline::Embeddings WanPipeline::encode_prompt(std::string_view option,
+                                                    const std::string& text,
+                                                    int max_sequence_length,
+                                                    std::vector<std::string>& warnings) const {
+  const std::string cleaned = clean_prompt(text);
+  TokenIds tokens = components_.tokenizer->encode_padded(
+      cleaned, static_cast<std::size_t>(max_sequence_length));
+  warn_if_truncated(option, "UMT5", tokens, std::string_view(cleaned).substr(tokens.kept_bytes),
+                    warnings);
+  tokens.ids.resize(tokens.count);
+  return {{"prompt_embeds", models::pad_with_zero_rows(components_.text_encoder(id_tensor(tokens)),
+                                                       max_sequence_length)}};
+}
+
+FlowPipeline::Prompts WanPipeline::encode(const ResolvedRequest& request,
+                                          std::vector<std::string>& warnings) const {
+  const auto encode = [&](std::string_view option, const std::string& text) {
+    return encode_prompt(option, text, request.max_sequence_length, warnings);
+  };
+  Prompts prompts{.positive = encode("prompt", request.prompt), .negative = {}};
+  if (request.guidance_scale > 1 || request.video->guidance_scale_2.value_or(0) > 1) {
+    prompts.negative = encode("negative prompt", request.negative_prompt);
+  }
+  return prompts;
+}
+
+schedulers::UniPcSchedule WanPipeline::schedule(const ResolvedRequest& request) const {
+  schedulers::UniPcConfig config = components_.configs.scheduler;
+  config.flow_shift = request.video->flow_shift;
+  return schedulers::unipc_schedule(config, request.num_inference_steps);
+}
+
+NoiseLevels WanPipeline::noise_levels(const ResolvedRequest& request) const {
+  schedulers::UniPcSchedule levels = schedule(request);
+  return {.timesteps = {levels.timesteps.begin(), levels.timesteps.end()},
+          .sigmas = std::move(levels.sigmas)};
+}
+
+std::unique_ptr<FlowSampler> WanPipeline::prepare(const ResolvedRequest& request,
+                                                  const Prompts& prompts,
+                                                  const References& /*references*/,
+                                                  const NoiseLevels& levels) {
+  return std::make_unique<Sampler>(*this, request, prompts, levels);
+}
+
+/// Noise as diffusers draws it, float32 whatever the model runs in.
+Tensor WanPipeline::draw_noise(const ResolvedRequest& request, std::uint64_t seed,
+                               NoiseSource noise) const {
+  const auto size = grid(request);
+  const Shape shape = {1, components_.configs.vae.z_dim, size.frames, 2 * size.height,
+                       2 * size.width};
+  const Tensor drawn = initial_noise(shape, seed, noise, DType::kF32);
+  return pack_video(backend().upload(drawn, DType::kF32), size);
+}
+
+/// Frames leave the device in 8 bits as soon as the decoder has them.
+std::vector<Image> WanPipeline::decode(const Tensor& latents,
+                                       const ResolvedRequest& request) const {
+  std::vector<Image> images;
+  images.reserve(static_cast<std::size_t>(request.video->num_frames));
+  components_.vae(unpack_video(latents, grid(request)), [&](const Tensor& frames) {
+    const Tensor pixels = backend().download(ops::to_pixels(frames));
+    for (std::int64_t i = 0; i < pixels.dim(1); ++i) {
+      images.push_back(to_image(pixels.slice(1, i, i + 1).reshape(
+          {1, pixels.dim(2), pixels.dim(3), pixels.dim(4)})));
+    }
+  });
+  return images;
+}
+
+}  // namespace dither

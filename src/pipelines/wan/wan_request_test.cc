@@ -1,0 +1,167 @@
+#include "pipelines/wan/wan_request.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "base/test_util.h"
+#include "pipelines/flux2/flux2_request.h"
+
+namespace dither {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Values;
+
+/// Wan2.2-T2V-A14B.
+WanLimits experts() {
+  WanLimits limits;
+  limits.model_name = "wan";
+  limits.two_experts = true;
+  limits.suggestions.num_inference_steps = 40;
+  limits.suggestions.guidance_scale = 4;
+  limits.suggestions.guidance_scale_2 = 3;
+  limits.suggestions.flow_shift = 12;
+  return limits;
+}
+
+WanLimits one_transformer() {
+  WanLimits limits;
+  limits.model_name = "wan";
+  return limits;
+}
+
+TEST(WanRequest, TakesTheAuthorsDefaults) {
+  ResolvedRequest expected;
+  expected.prompt = "a fox";
+  expected.width = 832;
+  expected.height = 480;
+  expected.num_inference_steps = 40;
+  expected.guidance_scale = 4;
+  expected.max_sequence_length = 512;
+  expected.video =
+      VideoParameters{.num_frames = 81, .fps = 16, .guidance_scale_2 = 3, .flow_shift = 12};
+  EXPECT_EQ(check_request({.prompt = "a fox"}, experts()).request, expected);
+  EXPECT_THAT(check_request({.prompt = "a fox"}, experts()).warnings, IsEmpty());
+}
+
+TEST(WanRequest, TakesTheFoldersDefaultsFirst) {
+  WanLimits limits = experts();
+  limits.defaults.num_frames = 9;
+  limits.defaults.fps = 8;
+  limits.defaults.guidance_scale = 2;
+  limits.defaults.flow_shift = 3;
+  const VideoParameters video = check_request({}, limits).request.video.value();
+  EXPECT_EQ(video, (VideoParameters{.num_frames = 9, .fps = 8, .guidance_scale_2 = 2,
+                                    .flow_shift = 3}));
+  limits.defaults.guidance_scale_2 = 1.5;
+  EXPECT_EQ(check_request({}, limits).request.video->guidance_scale_2, 1.5);
+}
+
+struct ScaleCase {
+  std::optional<double> scale, scale_2;
+  double resolved, resolved_2;
+  const char* negative;  ///< the resolved one, of "dog"
+};
+
+TEST(WanRequest, EveryExpertHasItsScale) {
+  const ScaleCase table[] = {{{}, {}, 4, 3, "dog"},
+                             {5, {}, 5, 5, "dog"},
+                             {{}, 5, 4, 5, "dog"},
+                             {1, 1, 1, 1, ""},
+                             {1, 2, 1, 2, "dog"},
+                             {0, {}, 0, 0, ""}};
+  for (const ScaleCase& row : table) {
+    GenerateRequest request{.prompt = "cat", .negative_prompt = "dog"};
+    request.guidance_scale = row.scale;
+    request.guidance_scale_2 = row.scale_2;
+    const ResolvedRequest resolved = check_request(request, experts()).request;
+    EXPECT_EQ(resolved.guidance_scale, row.resolved);
+    EXPECT_EQ(resolved.video->guidance_scale_2, row.resolved_2);
+    EXPECT_EQ(resolved.negative_prompt, row.negative);
+  }
+  EXPECT_EQ(check_request({}, one_transformer()).request.video->guidance_scale_2, std::nullopt);
+}
+
+struct BadRequest {
+  void (*change)(GenerateRequest&);
+  const char* message;
+};
+
+void PrintTo(const BadRequest& bad, std::ostream* out) { *out << bad.message; }
+
+class WanBadRequest : public ::testing::TestWithParam<BadRequest> {};
+
+TEST_P(WanBadRequest, NamesTheOptionAndWhatWouldDo) {
+  GenerateRequest request;
+  GetParam().change(request);
+  const Error error = error_of([&] { check_request(request, experts()); });
+  EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+  EXPECT_STREQ(error.what(), GetParam().message);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, WanBadRequest,
+    Values(BadRequest{[](auto& r) { r.num_frames = 80; },
+                      "num-frames 80: must be 4 k + 1; the nearest are 77 and 81"},
+           BadRequest{[](auto& r) { r.num_frames = 0; }, "num-frames 0: must be 1 to 1025"},
+           BadRequest{[](auto& r) { r.fps = 0; }, "fps 0: must be 1 to 240"},
+           BadRequest{[](auto& r) { r.height = 488; },
+                      "height 488: must be a multiple of 16; the nearest are 480 and 496"},
+           BadRequest{[](auto& r) { r.flow_shift = 0; },
+                      "flow-shift 0: must be a finite number above 0"},
+           BadRequest{[](auto& r) { r.flow_shift = std::numeric_limits<double>::infinity(); },
+                      "flow-shift inf: must be a finite number above 0"},
+           BadRequest{[](auto& r) { r.guidance_scale_2 = -1; },
+                      "guidance-scale-2 -1: must be a finite number that is not negative"},
+           BadRequest{[](auto& r) { r.max_sequence_length = 513; },
+                      "max-sequence-length 513: must be 1 to 512"},
+           BadRequest{[](auto& r) { r.references.push_back({.path = "a.png", .image = {}}); },
+                      "image-path 'a.png': wan takes no reference pictures"}));
+
+TEST(WanRequest, OneTransformerHasOneScale) {
+  GenerateRequest request;
+  request.guidance_scale_2 = 3;
+  EXPECT_STREQ(error_of([&] { check_request(request, one_transformer()); }).what(),
+               "guidance-scale-2 3: wan has one transformer, whose scale is guidance-scale");
+}
+
+TEST(WanRequest, SizesFitTheAutoencoder) {
+  WanLimits limits = one_transformer();
+  limits.size_multiple = 32;
+  EXPECT_THAT(error_of([&] { check_request({.prompt = "", .height = 720}, limits); }).what(),
+              HasSubstr("height 720: must be a multiple of 32; the nearest are 704 and 736"));
+}
+
+TEST(WanRequest, SaysWhatHasNoEffect) {
+  GenerateRequest request{.prompt = "cat", .negative_prompt = "dog"};
+  request.guidance_scale = 1;
+  EXPECT_THAT(check_request(request, experts()).warnings,
+              ElementsAre(HasSubstr("no effect without a guidance-scale above 1")));
+  request.guidance_scale = 2;
+  request.true_cfg_scale = 4;
+  EXPECT_THAT(check_request(request, experts()).warnings,
+              ElementsAre(HasSubstr("true-cfg-scale 4 has no effect")));
+}
+
+TEST(WanRequest, ModelsOfPicturesRefuseVideos) {
+  Flux2Limits flux;
+  flux.model_name = "flux2";
+  const std::pair<void (*)(GenerateRequest&), const char*> table[] = {
+      {[](auto& r) { r.num_frames = 81; }, "num-frames 81: flux2 makes pictures, not videos"},
+      {[](auto& r) { r.fps = 16; }, "fps 16: flux2 makes pictures, not videos"},
+      {[](auto& r) { r.guidance_scale_2 = 3; },
+       "guidance-scale-2 3: flux2 makes pictures, not videos"},
+      {[](auto& r) { r.flow_shift = 12; }, "flow-shift 12: flux2 makes pictures, not videos"}};
+  for (const auto& [change, message] : table) {
+    GenerateRequest request;
+    change(request);
+    EXPECT_STREQ(error_of([&] { check_request(request, flux); }).what(), message);
+  }
+}
+
+}  // namespace
+}  // namespace dither
