@@ -64,7 +64,7 @@ void add_side(CLI::App& app, const std::string& side, SideOptions& options) {
         ->group("Only the " + side);
   };
   add("model-path", options.model.model_path, "Model folder");
-  for (const char* component : {"transformer", "text_encoder", "text_encoder_2", "vae"}) {
+  for (const char* component : {"transformer", "transformer_2", "text_encoder", "text_encoder_2", "vae"}) {
     std::string spelling = component;
     std::ranges::replace(spelling, '_', '-');
     add((spelling + "-path").c_str(), options.model.component_paths[component],
@@ -77,6 +77,10 @@ void add_side(CLI::App& app, const std::string& side, SideOptions& options) {
   add("transformer-weights-path", options.model.transformer_weights_path,
       "Weights in place of the transformer's");
   add("modelopt-backbone", options.model.modelopt_backbone, "ModelOpt's backbone.pt");
+  add("transformer-2-weights-path", options.model.transformer_2_weights_path,
+      "The same for the second transformer");
+  add("modelopt-backbone-2", options.model.modelopt_backbone_2,
+      "The same for the second transformer");
   add("attention-precision", options.model.attention_precision, "bf16, fp8 or schedule:...")
       ->check(refuse_attention_precision)
       ->type_name("NAME");
@@ -99,6 +103,8 @@ LoadOptions side_load_options(ModelOptions model, const SideOptions& side) {
   replace(model.text_encoder_precision, side.model.text_encoder_precision);
   replace(model.transformer_weights_path, side.model.transformer_weights_path);
   replace(model.modelopt_backbone, side.model.modelopt_backbone);
+  replace(model.transformer_2_weights_path, side.model.transformer_2_weights_path);
+  replace(model.modelopt_backbone_2, side.model.modelopt_backbone_2);
   for (const auto& [component, path] : side.model.component_paths) {
     replace(model.component_paths[component], path);
   }
@@ -126,7 +132,7 @@ CompareOptions compare_options(const CompareCommand& command) {
   apply_request_options(command.request, options.request);
   if (options.request.num_outputs_per_prompt != 1) {
     throw Error(ErrorCode::kInvalidArgument,
-                "--num-outputs-per-prompt: a comparison is of one picture");
+                "--num-outputs-per-prompt: a comparison is of one picture or video");
   }
   if (command.layer_steps != std::vector<std::string>{"none"}) {
     for (const std::string& step : command.layer_steps) {
@@ -177,6 +183,9 @@ void print_summary(const CompareCommand& command, const Comparison& comparison) 
   if (!comparison.frames.empty()) {
     fmt::print("frame0_psnr_db={:.4f}\n", comparison.frames.front().psnr_db);
     fmt::print("frame0_mae={:.4f}\n", comparison.frames.front().pixels.mae);
+    if (comparison.frames.size() > 1) {
+      fmt::print("all_frames_psnr_db={:.4f}\n", comparison.all_frames.psnr_db);
+    }
   }
   std::fflush(stdout);
 }

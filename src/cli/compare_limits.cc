@@ -17,7 +17,7 @@ double measured(const Comparison& comparison, const std::string& metric) {
     throw Error(ErrorCode::kInvalidArgument,
                 "--fail-below psnr: saved trajectories have no pictures");
   }
-  return comparison.frames.front().psnr_db;
+  return comparison.all_frames.psnr_db;
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ Comparison with(double cosine, double psnr) {
   comparison.steps.resize(1);
   comparison.steps.front().similarity.cosine = cosine;
   comparison.frames.push_back({{}, psnr});
+  comparison.all_frames = comparison.frames.front();
   return comparison;
 }
 

@@ -20,7 +20,7 @@ struct ComparedSide {
   std::vector<double> peak_memory_mb;     ///< of the process, per measured run, in MiB
   std::vector<double> total_duration_ms;  ///< inside the pipeline, per measured run
   std::optional<std::string> output_file_path;
-  Image picture;
+  std::vector<Image> pictures;  ///< the picture, or a video's first and middle frame
   std::uint64_t transformer_weight_bytes = 0;  ///< resident, of its linear layers
   std::vector<std::string> precision_summary;  ///< a line per component
 };
@@ -32,8 +32,10 @@ struct ComparedRequest {
   std::uint64_t seed = 0;
   int width = 0;
   int height = 0;
+  int num_frames = 1;
   int num_inference_steps = 0;
   double guidance_scale = 0;
+  std::optional<double> guidance_scale_2 = {};
   int warmup_runs = 0;
   int measure_runs = 1;
 };
@@ -70,6 +72,7 @@ struct Comparison {
   /// What the text encoders made of the prompt, where both have it in one shape.
   std::vector<std::pair<std::string, Similarity>> embeddings;
   std::vector<PictureSimilarity> frames;  ///< a picture has one, saved trajectories have none
+  PictureSimilarity all_frames;           ///< over the pixels of all; where there are frames
   std::vector<LayerError> layers;
   std::vector<LayerPrecisionRow> precision;
 

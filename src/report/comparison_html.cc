@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <string>
 #include <string_view>
 
 #include "base/version.h"
@@ -74,20 +76,44 @@ std::string result(const Comparison& comparison) {
   };
   add(fmt::format("latents after step {}", comparison.selected().step), s, "");
   for (const auto& [name, similarity] : comparison.embeddings) add(name, similarity, "");
-  for (const PictureSimilarity& frame : comparison.frames) {
-    add("picture", frame.pixels, fmt::format("{:.2f}", frame.psnr_db));
+  const auto add_picture = [&](const char* title, const PictureSimilarity& frame) {
+    add(title, frame.pixels, fmt::format("{:.2f}", frame.psnr_db));
+  };
+  const auto& frames = comparison.frames;
+  if (frames.size() == 1) add_picture("picture", frames.front());
+  if (frames.size() > 1) {
+    add_picture("first frame", frames.front());
+    add_picture("middle frame", frames[frames.size() / 2]);
+    add_picture("all frames", comparison.all_frames);
   }
   return heading("Result") + html::table(rows, 1);
 }
 
+/// Of a video. Equal frames, whose PSNR is infinite, lie on the curve's upper edge.
+std::string frame_curve(const Comparison& comparison) {
+  constexpr double kMostDb = 100;
+  if (comparison.frames.size() < 2) return {};
+  std::vector<double> values;
+  for (const PictureSimilarity& frame : comparison.frames) {
+    values.push_back(std::min(frame.psnr_db, kMostDb));
+  }
+  return html::curve(fmt::format("PSNR of every frame (dB, at most {})", kMostDb), values);
+}
+
 std::string pictures(const Comparison& comparison) {
   if (comparison.frames.empty()) return {};
-  const Image& reference = comparison.reference.picture;
-  const Image& candidate = comparison.candidate.picture;
-  return heading("Pictures") + html::picture(reference, "reference") +
-         html::picture(candidate, "candidate") +
-         html::picture(amplified_difference(reference, candidate, kGain),
-                       fmt::format("difference x {}", kGain));
+  constexpr std::array kFrames = {", first frame", ", middle frame"};
+  const auto& references = comparison.reference.pictures;
+  const auto& candidates = comparison.candidate.pictures;
+  std::string out = heading("Pictures");
+  for (std::size_t i = 0; i < std::min(references.size(), candidates.size()); ++i) {
+    const std::string which = comparison.frames.size() > 1 ? kFrames.at(i) : "";
+    out += html::picture(references[i], "reference" + which) +
+           html::picture(candidates[i], "candidate" + which) +
+           html::picture(amplified_difference(references[i], candidates[i], kGain),
+                         fmt::format("difference x {}{}", kGain, which));
+  }
+  return out + frame_curve(comparison);
 }
 
 std::string curves(const Comparison& comparison) {

@@ -80,14 +80,15 @@ Json embeddings_json(const Comparison& comparison) {
 }
 
 /// `all_frames_metrics` is over the pixels of all frames; a picture is its only frame.
-Json output_json(const std::vector<PictureSimilarity>& frames) {
+Json output_json(const Comparison& comparison) {
+  const std::vector<PictureSimilarity>& frames = comparison.frames;
   if (frames.empty()) return {};
   const std::size_t middle = frames.size() / 2;
   return {{"num_frames", frames.size()},
           {"frame0_metrics", frame_json(frames.front())},
           {"mid_frame_index", middle},
           {"mid_frame_metrics", frame_json(frames[middle])},
-          {"all_frames_metrics", frame_json(frames.front())}};
+          {"all_frames_metrics", frame_json(comparison.all_frames)}};
 }
 
 Json options_json(const ComparedSide& side) {
@@ -124,10 +125,10 @@ void add_request(const ComparedRequest& request, Json& json) {
   json["measure_runs"] = request.measure_runs;
   json["sampling_kwargs"] = {{"width", request.width},
                              {"height", request.height},
-                             {"num_frames", 1},
+                             {"num_frames", request.num_frames},
                              {"num_inference_steps", request.num_inference_steps},
                              {"guidance_scale", request.guidance_scale},
-                             {"guidance_scale_2", Json()}};
+                             {"guidance_scale_2", or_null(request.guidance_scale_2)}};
 }
 
 }  // namespace
@@ -164,7 +165,7 @@ std::string comparison_json(const Comparison& comparison) {
                                {"candidate_fp4_gemm_backend", Json()}};
   json["trajectory_metrics"] = trajectory_json(comparison);
   json["embedding_metrics"] = embeddings_json(comparison);
-  json["output_metrics"] = output_json(comparison.frames);
+  json["output_metrics"] = output_json(comparison);
   std::string text;
   write(json, 0, text);
   return text + "\n";

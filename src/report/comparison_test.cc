@@ -25,7 +25,7 @@ Comparison example() {
                           .peak_memory_mb = {100, 90},
                           .total_duration_ms = {1900, 3900},
                           .output_file_path = {},
-                          .picture = solid_image(2, 2, 7),
+                          .pictures = {solid_image(2, 2, 7)},
                           .transformer_weight_bytes = 3 << 20,
                           .precision_summary = {"transformer: 4 FP8, 0 silent"}};
   return {.request = ComparedRequest{.model_path = "models/a",
@@ -44,6 +44,7 @@ Comparison example() {
           .selected_step = 0,
           .embeddings = {{"prompt_embeds", {.cosine = 0.5, .relative_l2 = 0.25}}},
           .frames = {{{}, std::numeric_limits<double>::infinity()}},
+          .all_frames = {{}, std::numeric_limits<double>::infinity()},
           .layers = {{"blocks.0", "BF16", "FP8", 0, 0.999, 0.02}},
           .precision = {{"transformer", "blocks.0", "F8_E4M3", "FP8", "k", "checkpoint", ""}}};
 }
@@ -98,6 +99,7 @@ TEST(ComparisonJson, SavedTrajectoriesLeaveTheRestNull) {
                                             .steps = {{}},
                                             .embeddings = {},
                                             .frames = {},
+                                            .all_frames = {},
                                             .layers = {},
                                             .precision = {}});
   const auto json = nlohmann::json::parse(text);

@@ -34,13 +34,13 @@ std::vector<std::pair<std::string, std::string>> describe(const LoadOptions& loa
   for (const auto& [component, path] : load.component_paths) {
     options.emplace_back(component + "_path", path.string());
   }
-  const WeightOverrides& transformer = load.weights.transformer;
-  if (transformer.weights) {
-    options.emplace_back("transformer_weights_path", transformer.weights->string());
-  }
-  if (transformer.modelopt_backbone) {
-    options.emplace_back("modelopt_backbone", transformer.modelopt_backbone->string());
-  }
+  const auto add = [&](const char* name, const std::optional<std::filesystem::path>& path) {
+    if (path) options.emplace_back(name, path->string());
+  };
+  add("transformer_weights_path", load.weights.transformer.weights);
+  add("modelopt_backbone", load.weights.transformer.modelopt_backbone);
+  add("transformer_2_weights_path", load.weights.transformer_2.weights);
+  add("modelopt_backbone_2", load.weights.transformer_2.modelopt_backbone);
   if (const auto weights = weight_precision_name(load.weights); weights != "default") {
     options.emplace_back("weight_precision", weights);
   }
@@ -79,6 +79,16 @@ std::vector<LayerPrecisionRow> precision_rows(const Pipeline& pipeline) {
   return rows;
 }
 
+/// All frames as one picture.
+Image one_below_the_other(const std::vector<Image>& frames) {
+  Image all = frames.front();
+  for (const Image& frame : std::span(frames).subspan(1)) {
+    all.height += frame.height;
+    all.pixels.insert(all.pixels.end(), frame.pixels.begin(), frame.pixels.end());
+  }
+  return all;
+}
+
 /// A side that has drawn. The pipeline stays loaded until this goes.
 struct Drawn {
   LoadedPipeline loaded;
@@ -112,7 +122,8 @@ Drawn draw(const CompareOptions& options, const LoadOptions& load,
     drawn.frames = std::move(result.outputs.front().frames);
     drawn.trajectory = std::move(*result.outputs.front().trajectory);
   }
-  drawn.side.picture = drawn.frames.front();
+  drawn.side.pictures = {drawn.frames.front()};
+  if (drawn.frames.size() > 1) drawn.side.pictures.push_back(drawn.frames[drawn.frames.size() / 2]);
   // A single step is enough to see every layer, and too little to disturb what was measured.
   LinearCollector linears(layer_rows(transformer_of(pipeline)));
   drawn.loaded.backend->set_linear_probe(&linears);
@@ -164,8 +175,11 @@ Comparison compare_models(const CompareOptions& options, const ProgressCallback&
                                  .seed = options.request.seed,
                                  .width = request.width,
                                  .height = request.height,
+                                 .num_frames = request.video ? request.video->num_frames : 1,
                                  .num_inference_steps = request.num_inference_steps,
                                  .guidance_scale = request.guidance_scale,
+                                 .guidance_scale_2 =
+                                     request.video ? request.video->guidance_scale_2 : std::nullopt,
                                  .warmup_runs = options.warmup_runs,
                                  .measure_runs = options.measure_runs},
       .reference = std::move(reference.side),
@@ -176,11 +190,14 @@ Comparison compare_models(const CompareOptions& options, const ProgressCallback&
       .selected_step = 0,
       .embeddings = compare_embeddings(reference.trajectory, candidate.trajectory),
       .frames = {},
+      .all_frames = {},
       .layers = {},
       .precision = precision_rows(*candidate.loaded.pipeline)};
   comparison.selected_step = select_step(options.step_index, comparison.steps.size());
   std::ranges::transform(reference.frames, candidate.frames,
                          std::back_inserter(comparison.frames), compare_pictures);
+  comparison.all_frames =
+      compare_pictures(one_below_the_other(reference.frames), one_below_the_other(candidate.frames));
   comparison.layers = compare_layers(options, candidate, progress);
   return comparison;
 }
