@@ -97,8 +97,7 @@ void check_folder_writable(const fs::path& path) {
   if (fs::exists(path) && !fs::is_directory(path)) {
     throw Error(ErrorCode::kIo, fmt::format("{}: exists and is no folder", path.string()));
   }
-  AtomicFile probe(path);  // never committed
-  probe.write("probe");
+  const AtomicFolder probe(path);  // never committed
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ one static scale for the activations. The same seed gives the same bytes.)";
 struct QuantizeCommand {
   ModelOptions model;
   std::string output_dir;
+  std::string component = "transformer";
   std::vector<std::string> calib_prompts;
   std::optional<int> n_steps;
   std::uint64_t seed = 42;
@@ -64,6 +65,7 @@ std::optional<double> parse_amax(const std::string& text) {
 QuantizeOptions to_options(const QuantizeCommand& command) {
   QuantizeOptions options{.load = to_load_options(command.model),
                           .output_dir = command.output_dir,
+                          .component = command.component,
                           .prompts = {},
                           .num_inference_steps = command.n_steps,
                           .seed = command.seed,
@@ -103,10 +105,16 @@ void add_quantize(CLI::App& app) {
   CLI::App* const command =
       app.add_subcommand("quantize", "Calibrate a model and write its transformer in FP8");
   const auto options = std::make_shared<QuantizeCommand>();
-  command->add_option("--output-dir", options->output_dir, "Gets a folder transformer/")
+  command->add_option("--output-dir", options->output_dir, "Gets a folder transformer/ (or transformer_2/)")
       ->required()
       ->take_last()
       ->type_name("DIR");
+  command
+      ->add_option("--component", options->component,
+                   "transformer, or transformer_2 of a model with two (transformer)")
+      ->check(one_of({"transformer", "transformer_2"}))
+      ->take_last()
+      ->type_name("NAME");
   command
       ->add_option("--calib-prompts", options->calib_prompts,
                    "Prompts to calibrate with, one a line, instead of the model's; repeatable")

@@ -28,10 +28,10 @@ struct GenerationDefaults {
   std::optional<int> num_inference_steps;
   std::optional<double> guidance_scale;
   std::optional<int> max_sequence_length;    ///< tokens of the long-prompt text encoder
-  std::optional<int> num_frames;             ///< of a video
-  std::optional<int> fps;                    ///< of a video
-  std::optional<double> guidance_scale_2;    ///< of the second of two transformers
-  std::optional<double> flow_shift;          ///< of the noise levels
+  std::optional<int> num_frames = {};  ///< of a video
+  std::optional<int> fps = {};  ///< of a video
+  std::optional<double> guidance_scale_2 = {};  ///< of the second of two transformers
+  std::optional<double> flow_shift = {};  ///< of the noise levels
   std::vector<ImageSize> sizes;              ///< sizes the model can draw; empty: not restricted
   std::vector<std::string> example_prompts;  ///< prompts that show the model well
 };

@@ -41,7 +41,8 @@ ops::LinearShard shard_of(const quant::LinearWeight& weight, const WeightScope& 
           .bias = scope.has("bias") ? scope.host("bias") : Tensor(),
           .weight_scale = weight.weight_scale,
           .input_scale = weight.input_scale,
-          .row_exponents = weight.row_exponents};
+          .row_exponents = weight.row_exponents,
+          .component = scope.component()};
 }
 
 }  // namespace

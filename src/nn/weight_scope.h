@@ -31,17 +31,18 @@ class WeightScope {
       : source_(&source), backend_(&backend), dtype_(dtype) {}
   /// Of a checkpoint whose linear layers may be quantized. How each was prepared is appended to
   /// `precision` (not null, outlives the scope).
-  /// `streamed`: which layers do not stay on the device.
+  /// `streamed`: which layers do not stay on the device; `component`: whose checkpoint it is.
   WeightScope(const quant::WeightSource& source, ops::Backend& backend, DType dtype,
               std::vector<ops::LinearPrecision>* precision, quant::WeightPolicy policy = {},
-              StreamedLayers streamed = {})
+              StreamedLayers streamed = {}, std::string component = {})
       : source_(&source),
         weights_(&source),
         precision_(precision),
         policy_(policy),
         backend_(&backend),
         dtype_(dtype),
-        streamed_(std::make_shared<const StreamedLayers>(std::move(streamed))) {}
+        streamed_(std::make_shared<const StreamedLayers>(std::move(streamed))),
+        component_(std::move(component)) {}
 
   /// The scope one name below; an index for "blocks.0".
   WeightScope operator/(std::string_view name) const;
@@ -52,6 +53,8 @@ class WeightScope {
   ops::Backend& backend() const { return *backend_; }
   DType dtype() const { return dtype_; }
   const StreamedLayers& streamed_layers() const { return *streamed_; }
+  /// The name of the model that is loaded, empty where nobody said it.
+  const std::string& component() const { return component_; }
   /// The full checkpoint name of this position.
   const std::string& name() const { return prefix_; }
 
@@ -82,6 +85,7 @@ class WeightScope {
   ops::Backend* backend_;
   DType dtype_;
   std::shared_ptr<const StreamedLayers> streamed_ = std::make_shared<const StreamedLayers>();
+  std::string component_;
   std::string prefix_;
 };
 

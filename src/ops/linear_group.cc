@@ -108,6 +108,7 @@ std::vector<LinearPrecision> precision_of(std::span<const LinearShard> shards,
   for (const LinearShard& shard : shards) {
     records.push_back({shard.name, shard.weight.dtype(), resident, product, std::string(kernel),
                        shard.weight_scale, group.input_scale});
+    records.back().component = shard.component;
   }
   return records;
 }

@@ -36,6 +36,8 @@ struct LinearShard {
   std::optional<float> input_scale = std::nullopt;
   /// Weight-only E4M3: row n's codes are multiplied by 2^row_exponents[n] too. Empty: by 1.
   std::vector<std::int8_t> row_exponents = {};
+  /// Whose checkpoint: layers of several models have one name.
+  std::string component = {};
 };
 
 /// Where a kernel writes its result, and as what.
@@ -66,6 +68,7 @@ struct LinearPrecision {
   std::optional<float> input_scale = std::nullopt;
   /// Of a weight that was quantized when it was loaded: |codes * scales - w| / |w|.
   std::optional<double> weight_error = std::nullopt;
+  std::string component = {};  ///< the shard's
 };
 
 /// y = x W^T + b in a backend's execution layout.

@@ -25,7 +25,9 @@ void add_all(const Tensor& host, quant::AmaxStatistics& statistics) {
 void InputCalibration::on_linear(const ops::PreparedLinear& weights, const Tensor& x,
                                  const ops::LinearEpilogue& /*epilogue*/, const Tensor& /*y*/) {
   const auto shards = weights.precision();
-  const auto wanted = [this](const ops::LinearPrecision& p) { return layers_.contains(p.name); };
+  const auto wanted = [this](const ops::LinearPrecision& p) {
+    return p.component == component_ && layers_.contains(p.name);
+  };
   if (std::ranges::none_of(shards, wanted)) return;
   const std::string& leader = shards.front().name;
   for (const ops::LinearPrecision& shard : shards) {

@@ -14,9 +14,9 @@ namespace dither {
 /// activation scales are made of.
 class InputCalibration final : public ops::LinearProbe {
  public:
-  /// `layers`: names of the layers to record.
-  explicit InputCalibration(std::set<std::string, std::less<>> layers)
-      : layers_(std::move(layers)) {}
+  /// `layers`: names of the layers to record, of one component.
+  InputCalibration(std::string component, std::set<std::string, std::less<>> layers)
+      : component_(std::move(component)), layers_(std::move(layers)) {}
 
   void on_linear(const ops::PreparedLinear& weights, const Tensor& x,
                  const ops::LinearEpilogue& epilogue, const Tensor& y) override;
@@ -26,6 +26,7 @@ class InputCalibration final : public ops::LinearProbe {
   std::map<std::string, float> input_amax(std::optional<double> percentile) const;
 
  private:
+  std::string component_;
   std::set<std::string, std::less<>> layers_;
   /// By the first of the layers that are executed as one: they read the same input.
   std::map<std::string, quant::AmaxStatistics, std::less<>> statistics_;

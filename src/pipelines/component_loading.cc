@@ -136,7 +136,7 @@ nn::WeightScope ComponentRoots::root(std::string component, const quant::WeightS
                                      DType dtype, quant::WeightPolicy policy) {
   const nn::StreamedLayers& streamed = plan_.of(component).streamed;
   Entry& entry = entries_.emplace_back(Entry{std::move(component), &source, {}});
-  return {source, backend_, dtype, &entry.precision, policy, streamed};
+  return {source, backend_, dtype, &entry.precision, policy, streamed, entry.component};
 }
 
 std::vector<ComponentAttestation> ComponentRoots::attest(bool strict) const {

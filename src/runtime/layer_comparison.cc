@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 
 #include "base/error.h"
 #include "ops/ops.h"
@@ -25,25 +27,44 @@ std::vector<float> columns(const Tensor& host, std::int64_t begin, std::int64_t 
   return values;
 }
 
+constexpr std::array<std::string_view, 2> kTransformers = {"transformer", "transformer_2"};
+
 bool executed_alike(const ops::LinearPrecision& a, const ops::LinearPrecision& b) {
   return a.stored == b.stored && a.resident == b.resident && a.product == b.product;
 }
 
 }  // namespace
 
-LayerRows layer_rows(const ComponentAttestation& component) {
+std::string layer_label(const ops::LinearPrecision& layer) {
+  return layer.component == kTransformers[1] ? layer.component + "." + layer.name : layer.name;
+}
+
+LayerRows layer_rows(std::span<const ComponentAttestation> components) {
   LayerRows rows;
-  for (const LayerAttestation& layer : component.layers) {
-    if (layer.plan.shape.size() == 2) rows[layer.executed.name] = layer.plan.shape[0];
+  for (const ComponentAttestation& component : components) {
+    if (std::ranges::find(kTransformers, component.component) == kTransformers.end()) continue;
+    for (const LayerAttestation& layer : component.layers) {
+      if (layer.plan.shape.size() == 2) rows[layer_label(layer.executed)] = layer.plan.shape[0];
+    }
   }
   return rows;
 }
 
+namespace {
+
+/// Encoders, too, may have a layer of the same name.
+bool of_transformer(std::span<const ops::LinearPrecision> shards) {
+  return !shards.empty() &&
+         std::ranges::find(kTransformers, shards.front().component) != kTransformers.end();
+}
+
+}  // namespace
+
 void LinearCollector::on_linear(const ops::PreparedLinear& weights, const Tensor& /*x*/,
                                 const ops::LinearEpilogue& /*epilogue*/, const Tensor& /*y*/) {
   const auto shards = weights.precision();
-  if (shards.empty() || !layers_.contains(shards.front().name)) return;
-  found_.emplace(shards.front().name, &weights);
+  if (!of_transformer(shards) || !layers_.contains(layer_label(shards.front()))) return;
+  found_.emplace(layer_label(shards.front()), &weights);
 }
 
 std::uint64_t LinearCollector::resident_bytes() const {
@@ -55,12 +76,13 @@ std::uint64_t LinearCollector::resident_bytes() const {
 void LayerComparison::on_linear(const ops::PreparedLinear& weights, const Tensor& x,
                                 const ops::LinearEpilogue& /*epilogue*/, const Tensor& /*y*/) {
   const auto candidate = weights.precision();
-  if (candidate.empty() || !steps_.contains(step_)) return;
-  const auto found = reference_.linears.found().find(candidate.front().name);
+  if (!of_transformer(candidate) || !steps_.contains(step_)) return;
+  const std::string label = layer_label(candidate.front());
+  const auto found = reference_.linears.found().find(label);
   if (found == reference_.linears.found().end()) return;
   const auto reference = found->second->precision();
   if (std::ranges::equal(reference, candidate, executed_alike)) return;
-  if (!seen_.emplace(candidate.front().name, step_).second) return;
+  if (!seen_.emplace(label, step_).second) return;
 
   ops::Backend& backend = ops::backend_of(x);
   backend.set_linear_probe(nullptr);  // these products are ours
@@ -71,7 +93,7 @@ void LayerComparison::on_linear(const ops::PreparedLinear& weights, const Tensor
   if (r.shape() != c.shape() || reference.size() != candidate.size()) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("layer '{}': the reference gives {}, the candidate {}",
-                            candidate.front().name, to_string(r.shape()), to_string(c.shape())));
+                            label, to_string(r.shape()), to_string(c.shape())));
   }
   add(reference, candidate, r, c);
 }
@@ -81,10 +103,10 @@ void LayerComparison::add(std::span<const ops::LinearPrecision> reference,
                           const Tensor& c) {
   std::int64_t begin = 0;
   for (std::size_t i = 0; i < candidate.size(); ++i) {
-    const std::int64_t count = rows_.at(candidate[i].name);
+    const std::int64_t count = rows_.at(layer_label(candidate[i]));
     const std::vector<float> expected = columns(r, begin, count);
     const Similarity similarity = compare_values(expected, columns(c, begin, count));
-    errors_.push_back({.layer = candidate[i].name,
+    errors_.push_back({.layer = layer_label(candidate[i]),
                        .reference_execution = executed_name(reference[i]),
                        .candidate_execution = executed_name(candidate[i]),
                        .step = step_,

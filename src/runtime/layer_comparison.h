@@ -15,11 +15,14 @@
 
 namespace dither {
 
-/// Rows [N] of every layer of a component, by name.
-using LayerRows = std::map<std::string, std::int64_t, std::less<>>;
-LayerRows layer_rows(const ComponentAttestation& component);
+/// What a report calls a layer: its name, behind "transformer_2." of a second transformer.
+std::string layer_label(const ops::LinearPrecision& layer);
 
-/// Collects the prepared linear layers of a component while it runs.
+/// Rows [N] of every layer of the transformers, by label.
+using LayerRows = std::map<std::string, std::int64_t, std::less<>>;
+LayerRows layer_rows(std::span<const ComponentAttestation> components);
+
+/// Collects the prepared linear layers of the transformers while they run.
 class LinearCollector final : public ops::LinearProbe {
  public:
   explicit LinearCollector(LayerRows layers) : layers_(std::move(layers)) {}
@@ -27,7 +30,7 @@ class LinearCollector final : public ops::LinearProbe {
   void on_linear(const ops::PreparedLinear& weights, const Tensor& x,
                  const ops::LinearEpilogue& epilogue, const Tensor& y) override;
 
-  /// By the name of their first shard; they live as long as the pipeline that ran.
+  /// By the label of their first shard; they live as long as the pipeline that ran.
   const std::map<std::string, const ops::PreparedLinear*, std::less<>>& found() const {
     return found_;
   }
@@ -40,7 +43,7 @@ class LinearCollector final : public ops::LinearProbe {
 };
 
 /// Holds the output of the candidate's layers against that of the reference's layers of the same
-/// name. Both compute x W^T + b with the candidate's own input x, so that an error shows the layer
+/// label. Both compute x W^T + b with the candidate's own input x, so that an error shows the layer
 /// that makes it and not the layers before. Layers that are executed alike are left out.
 class LayerComparison final : public ops::LinearProbe {
  public:
@@ -49,7 +52,7 @@ class LayerComparison final : public ops::LinearProbe {
     DType dtype;  ///< of its activations
     const LinearCollector& linears;
   };
-  /// `steps`: 0-based, at which to compare. `rows` of the component's layers.
+  /// `steps`: 0-based, at which to compare. `rows` of the layers.
   LayerComparison(const Reference& reference, LayerRows rows, std::set<int> steps)
       : reference_(reference), rows_(std::move(rows)), steps_(std::move(steps)) {}
 

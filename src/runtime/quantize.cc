@@ -27,8 +27,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kComponent = "transformer";
-
 struct Selection {
   std::set<std::string, std::less<>> quantized;
   std::vector<std::string> kept;
@@ -118,7 +116,7 @@ void check_output(const QuantizeOptions& options, const fs::path& output, const 
 std::map<std::string, float> calibrate(const QuantizeOptions& options, const Selection& selection,
                                        const ProgressCallback& progress, QuantizeReport& report) {
   const LoadedPipeline loaded = load_pipeline(options.load);
-  InputCalibration calibration(selection.quantized);
+  InputCalibration calibration(options.component, selection.quantized);
   loaded.backend->set_linear_probe(&calibration);
   for (std::size_t i = 0; i < report.prompts.size(); ++i) {
     GenerateRequest request{.prompt = report.prompts[i],
@@ -172,11 +170,13 @@ std::vector<std::string> quantize_profile_names() {
 QuantizeReport quantize_fp8(const QuantizeOptions& options, const QuantizeCallbacks& callbacks) {
   const ModelFolder model =
       ModelFolder::open(options.load.model_path, options.load.component_paths);
-  const fs::path source_folder = model.component_folder(kComponent);
-  const fs::path output = options.output_dir / kComponent;
+  const fs::path source_folder = model.component_folder(options.component);
+  const fs::path output = options.output_dir / options.component;
   check_output(options, output, source_folder);
-  const auto source =
-      open_component_weights(source_folder, kDiffusersStem, options.load.weights.transformer);
+  const WeightOptions& weights = options.load.weights;
+  const auto source = open_component_weights(
+      source_folder, kDiffusersStem,
+      options.component == "transformer_2" ? weights.transformer_2 : weights.transformer);
   const fs::path config = source_folder / "config.json";
   const auto class_name = JsonConfig::load(config).get<std::string>("_class_name", "");
   const Selection selection = select_layers(options, class_name, *source);

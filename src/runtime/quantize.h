@@ -13,7 +13,8 @@ namespace dither {
 
 struct QuantizeOptions {
   LoadOptions load = {};
-  std::filesystem::path output_dir = {};  ///< gets a folder "transformer"
+  std::filesystem::path output_dir = {};  ///< gets a folder of the component's name
+  std::string component = "transformer";  ///< or "transformer_2", of pipelines that have one
   std::vector<std::string> prompts = {};  ///< empty: the model's own example prompts
   std::optional<int> num_inference_steps = {};
   std::uint64_t seed = 42;  ///< of the first prompt, the next one has seed + 1
@@ -51,7 +52,7 @@ struct QuantizeCallbacks {
 /// Draws the prompts with the unquantized pipeline, records what goes into every linear layer of
 /// the transformer and writes a ModelOpt-layout FP8 export. The folder appears complete, after it
 /// was opened and checked as a loader would. Equal options on one machine give equal bytes.
-/// Throws kInvalidArgument (a pattern that matches no layer, output inside the model, existing
+/// Throws kNotFound (no such component), kInvalidArgument (a pattern that matches no layer, output inside the model, existing
 /// output without `overwrite`), kUnsupported (quantized already), and what drawing and writing
 /// throw.
 QuantizeReport quantize_fp8(const QuantizeOptions& options, const QuantizeCallbacks& callbacks);

@@ -33,6 +33,11 @@ struct WanConditioning {
   }
 };
 
+/// The tensors that every step reads.
+inline std::vector<Tensor*> fixed_tensors(WanConditioning& conditioning) {
+  return {&conditioning.text, &conditioning.rope.cos, &conditioning.rope.sin};
+}
+
 /// The Wan video transformer (Alibaba 2025): Wan2.2-A14B's experts, TI2V-5B, Wan2.1-T2V. The
 /// residual stream has the activations' dtype, as diffusers has it. Modulations are float32 in any,
 /// as there: a norm, its modulation or a gate and the sum round once.
