@@ -116,6 +116,20 @@ void summarize(const std::vector<BenchSample>& samples, BenchFigures& figures) {
   figures.step_gflop_per_second = figures.step_gflop / (figures.step_ms * 1e-3);
 }
 
+/// 0 where the document is of a picture, or of an older version.
+int parse_frames(const Saved& result, std::string_view path) {
+  if (!result.has("video") || result.require("video").is_null()) return 0;
+  return Saved(result.require("video"), path).get<int>("num_frames");
+}
+
+std::string quantization_name(const BenchResult& result) {
+  std::string name(dummy_quantization_name(result.dummy_quantization));
+  if (const auto& second = result.dummy_quantization_2) {
+    name += fmt::format("+{}", dummy_quantization_name(*second));
+  }
+  return name;
+}
+
 BenchFigures parse_result(const Json& entry, std::string_view path) {
   const Saved result(entry, path);
   BenchFigures figures{
@@ -130,6 +144,7 @@ BenchFigures parse_result(const Json& entry, std::string_view path) {
       .weights = result.get<std::string>("weight_precision", "default"),
       .width = result.get<int>("width"),
       .height = result.get<int>("height"),
+      .num_frames = parse_frames(result, path),
       .num_inference_steps = result.get<int>("num_inference_steps"),
       .stages_ms = {},
       .step_gflop = result.get<double>("step_gflop"),
@@ -166,12 +181,13 @@ BenchFigures bench_figures(const BenchResult& result) {
       .device = result.device,
       .device_name = result.device_name,
       .load_format = std::string(load_format_name(result.load_format)),
-      .quantization = std::string(dummy_quantization_name(result.dummy_quantization)),
+      .quantization = quantization_name(result),
       .attention = attention_schedule_name(result.attention),
       .residency = result.residency,
       .weights = result.weight_precision,
       .width = result.request.width,
       .height = result.request.height,
+      .num_frames = result.request.video ? result.request.video->num_frames : 0,
       .num_inference_steps = result.request.num_inference_steps,
       .stages_ms = {},
       .step_gflop = result.step_gflop,
@@ -225,6 +241,7 @@ std::string setting_difference(const BenchFigures& saved, const BenchFigures& no
   compare("weights", saved.residency, now.residency);
   compare("weight precision", saved.weights, now.weights);
   compare("size", size(saved), size(now));
+  compare("frames", std::to_string(saved.num_frames), std::to_string(now.num_frames));
   compare("steps", std::to_string(saved.num_inference_steps),
           std::to_string(now.num_inference_steps));
   compare("device", saved.device_name.empty() ? saved.device : saved.device_name,

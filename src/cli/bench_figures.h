@@ -18,12 +18,13 @@ struct BenchFigures {
   std::string device;        ///< "cpu", "cuda"
   std::string device_name;   ///< "NVIDIA H200, 132 multiprocessors"; empty: not known
   std::string load_format;   ///< "auto", "dummy"
-  std::string quantization;  ///< of dummy weights: "none", "fp8-full"
+  std::string quantization;  ///< of dummy weights: "none", "fp8-full", "fp8-full+none" of two
   std::string attention;     ///< --attention-precision
   std::string residency;     ///< MemoryPlan::summarize(): "resident"
   std::string weights;       ///< weight_precision_name()
   int width = 0;
   int height = 0;
+  int num_frames = 0;  ///< of a video; 0: a picture
   int num_inference_steps = 0;
   int runs = 0;
   double total_ms = 0;  ///< prompt to PNG, median

@@ -99,10 +99,11 @@ std::vector<Column> make_columns(const std::vector<BenchResult>& results,
 }
 
 void add_times(ReportTable& table, const BenchFigures& first) {
-  const auto time = [&](const char* title, double BenchFigures::* value, auto format) {
+  const auto time = [&](const std::string& title, double BenchFigures::* value, auto format) {
     table.cost(title, [value](const BenchFigures& f) { return f.*value; }, format);
   };
-  time("prompt to PNG, median", &BenchFigures::total_ms, seconds);
+  const std::string file = first.num_frames > 0 ? "MP4" : "PNG";
+  time("prompt to " + file + ", median", &BenchFigures::total_ms, seconds);
   time("  fastest", &BenchFigures::fastest_ms, seconds);
   time("  slowest", &BenchFigures::slowest_ms, seconds);
   for (const auto& [name, ms] : first.stages_ms) {
@@ -110,7 +111,7 @@ void add_times(ReportTable& table, const BenchFigures& first) {
         "  " + name, [&wanted = name](const BenchFigures& f) { return f.stage_ms(wanted); },
         milliseconds);
   }
-  time("  PNG", &BenchFigures::encode_png_ms, milliseconds);
+  time("  " + file, &BenchFigures::encode_png_ms, milliseconds);
   time("denoising step, median", &BenchFigures::step_ms, milliseconds);
 }
 
@@ -145,9 +146,20 @@ std::string heading(const BenchFigures& figures) {
     weights = fmt::format(", dummy weights ({})", figures.quantization);
   }
   if (figures.residency != "resident") weights += fmt::format(", {}", figures.residency);
-  return fmt::format("{}{}, {}x{}, {} steps, {}, {} runs\n", figures.model, weights, figures.width,
-                     figures.height, figures.num_inference_steps, figures.device_name,
-                     figures.runs);
+  std::string size = fmt::format("{}x{}", figures.width, figures.height);
+  if (figures.num_frames > 0) size += fmt::format("x{}", figures.num_frames);
+  return fmt::format("{}{}, {}, {} steps, {}, {} runs\n", figures.model, weights, size,
+                     figures.num_inference_steps, figures.device_name, figures.runs);
+}
+
+/// Null of a picture.
+Json video_json(const ResolvedRequest& request) {
+  if (!request.video) return {};
+  Json json = {{"num_frames", request.video->num_frames},
+               {"guidance_scale", request.guidance_scale},
+               {"flow_shift", request.video->flow_shift}};
+  if (request.video->guidance_scale_2) json["guidance_scale_2"] = *request.video->guidance_scale_2;
+  return json;
 }
 
 Json sample_json(const BenchSample& sample) {
@@ -204,6 +216,7 @@ std::string bench_json(const std::vector<BenchResult>& results) {
                     {"width", figures.width},
                     {"height", figures.height},
                     {"num_inference_steps", figures.num_inference_steps},
+                    {"video", video_json(result.request)},
                     {"load_ms", figures.load_ms},
                     {"median_total_ms", figures.total_ms},
                     {"median_step_ms", figures.step_ms},

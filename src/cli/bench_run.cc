@@ -9,6 +9,7 @@
 
 #include "base/process_memory.h"
 #include "cli/interrupt.h"
+#include "cli/picture_file.h"
 #include "media/png.h"
 #include "runtime/flop_counter.h"
 #include "runtime/matmul_peak.h"
@@ -24,16 +25,18 @@ double ms_since(Clock::time_point start) {
 }
 
 /// A file name of our own in the folder for temporary files, removed in the end.
-class TemporaryPicture {
+class TemporaryOutput {
  public:
-  TemporaryPicture()
-      : path_(fs::temp_directory_path() / fmt::format("dither-bench-{}.png", ::getpid())) {}
-  ~TemporaryPicture() {
+  explicit TemporaryOutput(OutputKind kind)
+      : path_(fs::temp_directory_path() /
+              fmt::format("dither-bench-{}.{}", ::getpid(),
+                          kind == OutputKind::kVideo ? "mp4" : "png")) {}
+  ~TemporaryOutput() {
     std::error_code ignored;
     fs::remove(path_, ignored);
   }
-  TemporaryPicture(const TemporaryPicture&) = delete;
-  TemporaryPicture& operator=(const TemporaryPicture&) = delete;
+  TemporaryOutput(const TemporaryOutput&) = delete;
+  TemporaryOutput& operator=(const TemporaryOutput&) = delete;
   const fs::path& path() const { return path_; }
 
  private:
@@ -47,7 +50,13 @@ BenchSample run_once(Pipeline& pipeline, const GenerateRequest& request, const f
   const auto start = Clock::now();
   GenerateResult result = pipeline.generate(request, go_on);
   const auto drawn = Clock::now();
-  for (const GeneratedOutput& image : result.outputs) write_png(path, image.image());
+  for (const GeneratedOutput& output : result.outputs) {
+    if (result.request.video) {
+      write_video(path, output.frames, result.request.video->fps);
+    } else {
+      write_png(path, output.image());
+    }
+  }
   sample.encode_png_ms = ms_since(drawn);
   sample.total_ms = ms_since(start);
   sample.stages = std::move(result.stages);
@@ -76,7 +85,7 @@ double median(std::vector<double> values) {
 
 BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request,
                       const BenchRuns& runs) {
-  const TemporaryPicture picture;
+  const TemporaryOutput output(output_kind(options));
   reset_peak_memory();
   const auto start = Clock::now();
   auto backend = std::make_unique<FlopCounter>(make_backend(options));
@@ -93,13 +102,14 @@ BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request
   result.device_name = loaded.backend->description();
   result.load_format = options.weights.format;
   result.dummy_quantization = options.weights.dummy_quantization;
+  result.dummy_quantization_2 = options.weights.dummy_quantization_2;
   result.attention = options.weights.attention;
   result.residency = summarize(pipeline.memory_plan());
   result.weight_precision = weight_precision_name(options.weights);
   result.request = pipeline.resolve(request);
-  for (int i = 0; i < runs.warmup; ++i) run_once(pipeline, request, picture.path());
+  for (int i = 0; i < runs.warmup; ++i) run_once(pipeline, request, output.path());
   for (int i = 0; i < runs.measured; ++i) {
-    result.samples.push_back(run_once(pipeline, request, picture.path()));
+    result.samples.push_back(run_once(pipeline, request, output.path()));
   }
   // Before the peak's matrices.
   result.peak_resident_bytes = process_memory().peak_resident_bytes;

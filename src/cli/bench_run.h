@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,10 +10,10 @@
 
 namespace dither::cli {
 
-/// One request, from the prompt to the PNG on disk.
+/// One request, from the prompt to the PNG on disk, or the MP4 of a video.
 struct BenchSample {
   double total_ms = 0;
-  double encode_png_ms = 0;  ///< encoding and writing the file, part of total_ms
+  double encode_png_ms = 0;  ///< encoding and writing the file, of any kind, part of total_ms
   std::vector<StageTime> stages;
   std::vector<double> denoise_steps_ms;
 };
@@ -25,6 +26,7 @@ struct BenchResult {
   std::string device_name;  ///< ops::Backend::description()
   LoadFormat load_format = LoadFormat::kAuto;
   DummyQuantization dummy_quantization = DummyQuantization::kNone;
+  std::optional<DummyQuantization> dummy_quantization_2 = {};
   AttentionSchedule attention;
   std::string residency = "resident";        ///< where the weights were: summarize(MemoryPlan)
   std::string weight_precision = "default";  ///< weight_precision_name()

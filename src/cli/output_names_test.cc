@@ -38,6 +38,26 @@ TEST(OutputNames, NamesThatWereAskedForAreUsed) {
   EXPECT_EQ(names.grid("ignored"), "x/apple-grid.png");
 }
 
+TEST(OutputNames, VideosHaveTheirOwn) {
+  const struct {
+    const char* output;
+    const char* first;
+  } table[] = {{"x/fox", "x/fox-0.mp4"},
+               {"fox.mp4", "fox-0.mp4"},
+               {"fox.webp", "fox-0.webp"},
+               {"x/fox/", "x/fox-0"}};
+  for (const auto& row : table) {
+    OutputNames names({.output = row.output}, 2, OutputKind::kVideo);
+    EXPECT_EQ(names.next("ignored", 3), row.first);
+  }
+  EXPECT_EQ(OutputNames({}, 1, OutputKind::kVideo).next("Fox", 7), "out/fox-seed7.mp4");
+  for (const char* bad : {"fox.png", "fox.avi", "/", "./", "../"}) {
+    EXPECT_THROW(OutputNames({.output = bad}, 1, OutputKind::kVideo), Error) << bad;
+  }
+  EXPECT_THROW(OutputNames({.output = "fox.mp4"}, 1), Error);
+  EXPECT_THROW(OutputNames({.output = "fox/"}, 1), Error);
+}
+
 TEST(OutputNames, AutomaticNamesReplaceNothing) {
   const fs::path folder = fs::path(testing::TempDir()) / "output_names_test";
   fs::remove_all(folder);

@@ -133,7 +133,9 @@ std::map<std::string, float> calibrate(const QuantizeOptions& options, const Sel
   auto amax = calibration.input_amax(options.input_percentile);
   for (const std::string& layer : selection.quantized) {
     if (!amax.contains(layer)) {
-      throw Error(ErrorCode::kInternal, fmt::format("calibration never ran layer '{}'", layer));
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("layer '{}' of {} never ran in {} steps: give more --n-steps", layer,
+                              options.component, report.num_inference_steps));
     }
     if (amax.at(layer) == 0) log::warn("{}: its input was always 0; input_scale is 1", layer);
   }

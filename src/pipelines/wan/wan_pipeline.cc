@@ -34,8 +34,8 @@ std::size_t expert_at(const WanConfigs& configs, std::int64_t timestep) {
 
 }  // namespace
 
-/// UniPC's steps in float32, whose history goes on where the experts change. An expert's weights
-/// come, and what it makes of the prompt is computed, with the first of its steps.
+/// UniPC's steps in float32, whose history goes on where the experts change. Of an expert whose
+/// weights come for its steps alone, what it makes of the prompt is computed when they are there.
 class WanPipeline::Sampler final : public FlowSampler {
  public:
   /// `pipeline` outlives the sampler.
@@ -51,18 +51,19 @@ class WanPipeline::Sampler final : public FlowSampler {
     for (std::size_t i = 0; i < pipeline.components_.experts.size(); ++i) {
       experts_.emplace_back(pipeline.components_.experts[i], pipeline.velocities_[i],
                             static_cast<float>(scales.at(i)));
+      Expert& expert = experts_.back();
+      if (!pipeline.components_.experts[i].whole) expert.guidance = guide(expert);
     }
   }
 
   void begin(const Tensor& noise) override {
     leave();
     unipc_.emplace(schedule_, noise);
+    enter(expert_of(0));
   }
 
   void step(std::int64_t step) override {
-    const auto i = static_cast<std::size_t>(step);
-    Expert& expert =
-        experts_.at(expert_at(pipeline_.components_.configs, schedule_.timesteps.at(i)));
+    Expert& expert = expert_of(step);
     if (&expert != working_) enter(expert);
     pipeline_.backend().copy(unipc_->latents(), expert.velocity.latents());
     unipc_->step(expert.velocity(step, pipeline_.attention().at(
@@ -87,6 +88,11 @@ class WanPipeline::Sampler final : public FlowSampler {
     float cfg_scale;
     std::optional<Guidance<models::WanConditioning>> guidance = {};
   };
+
+  Expert& expert_of(std::int64_t step) {
+    const std::int64_t timestep = schedule_.timesteps.at(static_cast<std::size_t>(step));
+    return experts_.at(expert_at(pipeline_.components_.configs, timestep));
+  }
 
   void enter(Expert& expert) {
     leave();
