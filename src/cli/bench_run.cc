@@ -28,9 +28,9 @@ double ms_since(Clock::time_point start) {
 class TemporaryOutput {
  public:
   explicit TemporaryOutput(OutputKind kind)
-      : path_(fs::temp_directory_path() /
-              fmt::format("dither-bench-{}.{}", ::getpid(),
-                          kind == OutputKind::kVideo ? "mp4" : "png")) {}
+      : path_(fs::temp_directory_path() / fmt::format("dither-bench-{}.{}", ::getpid(),
+                                                      kind == OutputKind::kVideo ? "mp4" : "png")) {
+  }
   ~TemporaryOutput() {
     std::error_code ignored;
     fs::remove(path_, ignored);

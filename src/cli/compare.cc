@@ -64,7 +64,8 @@ void add_side(CLI::App& app, const std::string& side, SideOptions& options) {
         ->group("Only the " + side);
   };
   add("model-path", options.model.model_path, "Model folder");
-  for (const char* component : {"transformer", "transformer_2", "text_encoder", "text_encoder_2", "vae"}) {
+  for (const char* component :
+       {"transformer", "transformer_2", "text_encoder", "text_encoder_2", "vae"}) {
     std::string spelling = component;
     std::ranges::replace(spelling, '_', '-');
     add((spelling + "-path").c_str(), options.model.component_paths[component],

@@ -170,8 +170,8 @@ void Generation::announce_precision() const {
   }
 }
 
-/// What decides a video and is not seen in it: the shift above all, of which every source of a model
-/// says something else.
+/// What decides a video and is not seen in it: the shift above all, of which every source of a
+/// model says something else.
 void Generation::announce_video(const ResolvedRequest& request) const {
   if (options_.quiet || !request.video) return;
   const VideoParameters& video = *request.video;

@@ -37,7 +37,8 @@ struct ModelOptions {
 
 /// Declares --model-path, --<component>-path (also as --component-paths.<component>),
 /// --transformer-weights-path, --modelopt-backbone and both for transformer_2, --strict-precision,
-/// --load-format, --dummy-quantization(-2), --attention-precision, add_weight_options(), --max-vram,
+/// --load-format, --dummy-quantization(-2), --attention-precision, add_weight_options(),
+/// --max-vram,
 /// --dit-cpu-offload, --dit-layerwise-offload, --text-encoder-cpu-offload, --device and --threads.
 void add_model_options(CLI::App& app, ModelOptions& options);
 

@@ -23,8 +23,8 @@ std::filesystem::path numbered(const std::filesystem::path& path, std::size_t in
 /// permission, a folder, not a regular file), kResourceExhausted (full disk). Changes nothing.
 void check_writable(const std::filesystem::path& path);
 
-/// Where pictures or videos go. A name that was asked for is used, and an existing file replaced. A name that
-/// comes from the prompt never replaces anything: "a_red_apple-seed0.png", then
+/// Where pictures or videos go. A name that was asked for is used, and an existing file replaced. A
+/// name that comes from the prompt never replaces anything: "a_red_apple-seed0.png", then
 /// "a_red_apple-seed0-2.png".
 class OutputNames {
  public:
@@ -57,7 +57,7 @@ class OutputNames {
   bool create_folder_ = false;
   std::vector<std::filesystem::path> created_;  ///< the innermost first
   std::size_t count_;
-  const char* ending_;            ///< where none was asked for
+  const char* ending_;             ///< where none was asked for
   bool frames_in_folder_ = false;  ///< file_ is a folder
   std::size_t next_ = 0;
 };

@@ -19,8 +19,7 @@ void write_picture(const std::filesystem::path& path, const Image& image,
 
 void write_sheet(const std::filesystem::path& path, const Image& image) { write_png(path, image); }
 
-void write_video(const std::filesystem::path& path, const std::vector<Image>& frames,
-                 int /*fps*/) {
+void write_video(const std::filesystem::path& path, const std::vector<Image>& frames, int /*fps*/) {
   if (path.has_extension()) {
     throw Error(ErrorCode::kUnsupported,
                 fmt::format("{}: only folders of frames are written", path.string()));

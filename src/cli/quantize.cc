@@ -105,7 +105,9 @@ void add_quantize(CLI::App& app) {
   CLI::App* const command =
       app.add_subcommand("quantize", "Calibrate a model and write its transformer in FP8");
   const auto options = std::make_shared<QuantizeCommand>();
-  command->add_option("--output-dir", options->output_dir, "Gets a folder transformer/ (or transformer_2/)")
+  command
+      ->add_option("--output-dir", options->output_dir,
+                   "Gets a folder transformer/ (or transformer_2/)")
       ->required()
       ->take_last()
       ->type_name("DIR");

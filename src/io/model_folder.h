@@ -27,13 +27,13 @@ struct GenerationDefaults {
   std::optional<int> height;  ///< pixels
   std::optional<int> num_inference_steps;
   std::optional<double> guidance_scale;
-  std::optional<int> max_sequence_length;    ///< tokens of the long-prompt text encoder
-  std::optional<int> num_frames = {};  ///< of a video
-  std::optional<int> fps = {};  ///< of a video
+  std::optional<int> max_sequence_length;       ///< tokens of the long-prompt text encoder
+  std::optional<int> num_frames = {};           ///< of a video
+  std::optional<int> fps = {};                  ///< of a video
   std::optional<double> guidance_scale_2 = {};  ///< of the second of two transformers
-  std::optional<double> flow_shift = {};  ///< of the noise levels
-  std::vector<ImageSize> sizes;              ///< sizes the model can draw; empty: not restricted
-  std::vector<std::string> example_prompts;  ///< prompts that show the model well
+  std::optional<double> flow_shift = {};        ///< of the noise levels
+  std::vector<ImageSize> sizes;                 ///< sizes the model can draw; empty: not restricted
+  std::vector<std::string> example_prompts;     ///< prompts that show the model well
 };
 
 /// Parses dither.json. Throws kDataLoss on a wrong type or a size below 1; warns on unknown keys.

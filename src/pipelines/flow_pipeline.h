@@ -82,20 +82,21 @@ class FlowPipeline : public Pipeline {
   }
   /// The sampler refers to none of the arguments once it is made, but to the pipeline.
   virtual std::unique_ptr<FlowSampler> prepare(const ResolvedRequest& request,
-                                               const Prompts& prompts,
-                                               const References& references,
+                                               const Prompts& prompts, const References& references,
                                                const NoiseLevels& levels) = 0;
   /// Initial latents, packed [1, L, C].
   virtual Tensor draw_noise(const ResolvedRequest& request, std::uint64_t seed,
                             NoiseSource noise) const = 0;
   /// One picture, or a video's frames in order.
-  virtual std::vector<Image> decode(const Tensor& latents, const ResolvedRequest& request) const = 0;
+  virtual std::vector<Image> decode(const Tensor& latents,
+                                    const ResolvedRequest& request) const = 0;
 
   /// A request on its way: what all of its outputs share.
   struct Run;
 
   GeneratedOutput draw(Run& run, int index);
-  /// All steps of a sampler that has begun; `on_step` is told the 0-based step and how long it took.
+  /// All steps of a sampler that has begun; `on_step` is told the 0-based step and how long it
+  /// took.
   template <typename StepCallback>
   void denoise(FlowSampler& sampler, std::int64_t steps, const StepCallback& on_step);
 

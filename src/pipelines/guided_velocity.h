@@ -66,8 +66,8 @@ class GuidedVelocity {
   /// Where operator() reads the latents: to be filled before it is called.
   const Tensor& latents() const { return latents_; }
 
-  /// v, or v_negative + s (v_positive - v_negative), at step `step`, like the model's results. Valid
-  /// until the next call.
+  /// v, or v_negative + s (v_positive - v_negative), at step `step`, like the model's results.
+  /// Valid until the next call.
   const Tensor& operator()(std::int64_t step, ops::AttentionPrecision precision) {
     select(positive_, step);
     if (negative_) select(*negative_, step);
@@ -78,8 +78,8 @@ class GuidedVelocity {
     }
     auto& recording = recordings_[precision];
     if (!recording) {
-      recording = backend_->record(
-          [this, precision] { backend_->copy(velocity(precision), velocity_); });
+      recording =
+          backend_->record([this, precision] { backend_->copy(velocity(precision), velocity_); });
     }
     recording->replay();
     return velocity_;
@@ -132,9 +132,8 @@ class GuidedVelocity {
   }
 
   void select(const Side& side, std::int64_t step) const {
-    backend_->copy(
-        side.all_modulations.slice(0, step, step + 1).reshape(side.modulations.shape()),
-        side.modulations);
+    backend_->copy(side.all_modulations.slice(0, step, step + 1).reshape(side.modulations.shape()),
+                   side.modulations);
   }
 
   Tensor velocity(ops::AttentionPrecision precision) const {

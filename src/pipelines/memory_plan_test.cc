@@ -122,26 +122,25 @@ TEST_P(ExpertPlans, TakeTurns) {
 
 INSTANTIATE_TEST_SUITE_P(
     Table, ExpertPlans,
-    Values(
-        PlanCase{"Both", 46, {}, "resident", 46},
-        // One at a time: 21 + 1, and 3 to compute.
-        PlanCase{"Turns", 45, {}, "transformer offloaded; transformer_2 offloaded", 25},
-        PlanCase{"AsAsked",
-                 100,
-                 {.dit_cpu_offload = true},
-                 "transformer offloaded; transformer_2 offloaded",
-                 25},
-        // Where one is too large, the layers of both stream: 2 (1 + 2 x 2) + 1 + 3.
-        PlanCase{"Streamed",
-                 14,
-                 {},
-                 "10 blocks of transformer streamed; 10 blocks of transformer_2 streamed",
-                 14},
-        PlanCase{"Layerwise",
-                 100,
-                 {.dit_layerwise_offload = true},
-                 "10 blocks of transformer streamed; 10 blocks of transformer_2 streamed",
-                 14}),
+    Values(PlanCase{"Both", 46, {}, "resident", 46},
+           // One at a time: 21 + 1, and 3 to compute.
+           PlanCase{"Turns", 45, {}, "transformer offloaded; transformer_2 offloaded", 25},
+           PlanCase{"AsAsked",
+                    100,
+                    {.dit_cpu_offload = true},
+                    "transformer offloaded; transformer_2 offloaded",
+                    25},
+           // Where one is too large, the layers of both stream: 2 (1 + 2 x 2) + 1 + 3.
+           PlanCase{"Streamed",
+                    14,
+                    {},
+                    "10 blocks of transformer streamed; 10 blocks of transformer_2 streamed",
+                    14},
+           PlanCase{"Layerwise",
+                    100,
+                    {.dit_layerwise_offload = true},
+                    "10 blocks of transformer streamed; 10 blocks of transformer_2 streamed",
+                    14}),
     [](const TestParamInfo<PlanCase>& test) { return test.param.name; });
 
 TEST(MemoryPlan, SaysWhatIsMissing) {

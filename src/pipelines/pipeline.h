@@ -85,7 +85,7 @@ struct ResolvedRequest {
   double guidance_scale = 0;
   double true_cfg_scale = 1;  ///< 1: no classifier-free guidance
   int max_sequence_length = 0;
-  std::vector<std::string> image_paths = {};   ///< of the reference pictures
+  std::vector<std::string> image_paths = {};  ///< of the reference pictures
   std::optional<VideoParameters> video = {};  ///< absent: a picture
 
   bool operator==(const ResolvedRequest&) const = default;

@@ -20,7 +20,7 @@ struct ComparedSide {
   std::vector<double> peak_memory_mb;     ///< of the process, per measured run, in MiB
   std::vector<double> total_duration_ms;  ///< inside the pipeline, per measured run
   std::optional<std::string> output_file_path;
-  std::vector<Image> pictures;  ///< the picture, or a video's first and middle frame
+  std::vector<Image> pictures;                 ///< the picture, or a video's first and middle frame
   std::uint64_t transformer_weight_bytes = 0;  ///< resident, of its linear layers
   std::vector<std::string> precision_summary;  ///< a line per component
 };

@@ -191,10 +191,10 @@ Comparison compare_models(const CompareOptions& options, const ProgressCallback&
       .layers = {},
       .precision = precision_rows(*candidate.loaded.pipeline)};
   comparison.selected_step = select_step(options.step_index, comparison.steps.size());
-  std::ranges::transform(reference.frames, candidate.frames,
-                         std::back_inserter(comparison.frames), compare_pictures);
-  comparison.all_frames =
-      compare_pictures(one_below_the_other(reference.frames), one_below_the_other(candidate.frames));
+  std::ranges::transform(reference.frames, candidate.frames, std::back_inserter(comparison.frames),
+                         compare_pictures);
+  comparison.all_frames = compare_pictures(one_below_the_other(reference.frames),
+                                           one_below_the_other(candidate.frames));
   comparison.layers = compare_layers(options, candidate, progress);
   return comparison;
 }

@@ -115,7 +115,8 @@ TEST_P(Generate, PictureRepeatsItself) {
     parameters.noise = request.noise;
     parameters.seed = result.outputs.at(0).seed;
     parameters.request = result.request;
-    return encode_png(result.outputs[0].image(), {{std::string(kParametersKey), to_json(parameters)}});
+    return encode_png(result.outputs[0].image(),
+                      {{std::string(kParametersKey), to_json(parameters)}});
   };
   const auto picture = as_png(request_);
   const PngText text = decode_png_text(picture, "owl.png");

@@ -92,8 +92,8 @@ void LayerComparison::on_linear(const ops::PreparedLinear& weights, const Tensor
   const Tensor r = host_copy_f32(ops::linear(same_x, *found->second), reference_.backend);
   if (r.shape() != c.shape() || reference.size() != candidate.size()) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("layer '{}': the reference gives {}, the candidate {}",
-                            label, to_string(r.shape()), to_string(c.shape())));
+                fmt::format("layer '{}': the reference gives {}, the candidate {}", label,
+                            to_string(r.shape()), to_string(c.shape())));
   }
   add(reference, candidate, r, c);
 }

@@ -52,9 +52,9 @@ struct QuantizeCallbacks {
 /// Draws the prompts with the unquantized pipeline, records what goes into every linear layer of
 /// the transformer and writes a ModelOpt-layout FP8 export. The folder appears complete, after it
 /// was opened and checked as a loader would. Equal options on one machine give equal bytes.
-/// Throws kNotFound (no such component), kInvalidArgument (a pattern that matches no layer, output inside the model, existing
-/// output without `overwrite`), kUnsupported (quantized already), and what drawing and writing
-/// throw.
+/// Throws kNotFound (no such component), kInvalidArgument (a pattern that matches no layer, output
+/// inside the model, existing output without `overwrite`), kUnsupported (quantized already), and
+/// what drawing and writing throw.
 QuantizeReport quantize_fp8(const QuantizeOptions& options, const QuantizeCallbacks& callbacks);
 
 /// As a JSON document, indent 2.

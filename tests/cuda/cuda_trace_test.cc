@@ -32,10 +32,11 @@ TEST_F(CudaTrace, EveryKernelOfARequestIsInALayer) {
                     make_backend("cuda"));
   GenerateRequest request{.prompt = "a red apple"};
   request.num_inference_steps = 4;
-  const Image before = gpu.pipeline->generate(request, {}).outputs.at(0).image();  // makes the graph
+  const Image before =
+      gpu.pipeline->generate(request, {}).outputs.at(0).image();  // makes the graph
   Image traced;
-  const auto kernels =
-      gpu.backend->trace([&] { traced = gpu.pipeline->generate(request, {}).outputs.at(0).image(); });
+  const auto kernels = gpu.backend->trace(
+      [&] { traced = gpu.pipeline->generate(request, {}).outputs.at(0).image(); });
   EXPECT_EQ(traced, before);
   EXPECT_EQ(gpu.pipeline->generate(request, {}).outputs.at(0).image(), before);
 

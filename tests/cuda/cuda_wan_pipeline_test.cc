@@ -35,9 +35,9 @@ class CudaWan : public ::testing::Test {
 };
 
 TEST_F(CudaWan, EndsWhereTheCpuEnds) {
-  EXPECT_GE(cosine(last_latents(film(load("cuda"), request_)),
-                   last_latents(film(load("cpu"), request_))),
-            0.999);
+  EXPECT_GE(
+      cosine(last_latents(film(load("cuda"), request_)), last_latents(film(load("cpu"), request_))),
+      0.999);
 }
 
 /// Each expert's step is called, captured and launched; requests of other shapes and scales come

@@ -206,8 +206,12 @@ class Outputs(CommandTest):
         self.assertTrue((self.folder / "null.png").is_symlink())
 
     def test_checked_before_any_work(self):
+        """Of the model only the index is read, which says whether it makes pictures or videos."""
+        model = self.folder / "model"
+        model.mkdir()
+        (model / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
         begin = time.monotonic()
-        self.fail_with(1, "generate", "apple", "-o", "none/a.png", "--model-path", "/no/such/model",
+        self.fail_with(1, "generate", "apple", "-o", "none/a.png", "--model-path", model,
                        says=["none/a.png"])
         self.assertLess(time.monotonic() - begin, 5)
 

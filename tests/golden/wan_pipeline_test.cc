@@ -108,7 +108,8 @@ class WanPipelineGolden : public testing::TestWithParam<std::string> {
     for (const Image& frame : frames) {
       ASSERT_EQ(frame.width, expected.dim(2));
       ASSERT_EQ(frame.height, expected.dim(1));
-      for (const std::uint8_t value : frame.pixels) differences.push_back(std::abs(value - *level++));
+      for (const std::uint8_t value : frame.pixels)
+        differences.push_back(std::abs(value - *level++));
     }
     EXPECT_THAT(differences, Each(Le(1)));
     const auto count = std::ranges::count(differences, 1);

@@ -120,9 +120,9 @@ MemoryPlan plan_wan_memory(const WanConfigs& configs, const WanCheckpoints& chec
          .denoiser = true,
          .every_step = models::kWanBlocks});
   }
-  components.push_back({.bytes = bytes("vae", models::wan_vae_table(configs.vae),
-                                       *checkpoints.vae, DType::kF32),
-                        .stage = Stage::kDecoding});
+  components.push_back(
+      {.bytes = bytes("vae", models::wan_vae_table(configs.vae), *checkpoints.vae, DType::kF32),
+       .stage = Stage::kDecoding});
   return plan_memory(components, activation_bytes(configs, defaults, dtype),
                      backend.available_memory(), options.offload);
 }
@@ -158,8 +158,7 @@ WanCheckpoints open_wan_checkpoints(const ModelFolder& folder, const WanConfigs&
 }
 
 WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backend,
-                                  std::optional<DType> wanted_dtype,
-                                  const WeightOptions& options) {
+                                  std::optional<DType> wanted_dtype, const WeightOptions& options) {
   const WanConfigs configs = load_wan_configs(folder);
   const WanCheckpoints checkpoints = open_wan_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype.value_or(DType::kBF16), *checkpoints.transformer);

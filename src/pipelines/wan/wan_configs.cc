@@ -155,10 +155,8 @@ WanConfigs load_wan_configs(const ModelFolder& folder) {
 // Sources: Wan2.2's wan/configs/wan_t2v_A14B.py and wan_ti2v_5B.py, Wan2.1's README for T2V-1.3B.
 WanSuggestions suggest(const WanConfigs& configs) {
   if (configs.boundary_ratio) {
-    return {.num_inference_steps = 40,
-            .guidance_scale = 4,
-            .guidance_scale_2 = 3,
-            .flow_shift = 12};
+    return {
+        .num_inference_steps = 40, .guidance_scale = 4, .guidance_scale_2 = 3, .flow_shift = 12};
   }
   if (configs.vae.is_residual) {
     return {.width = 1280, .height = 704, .num_frames = 121, .fps = 24, .flow_shift = 5};

@@ -29,9 +29,7 @@ struct WanConfigs {
   schedulers::UniPcConfig scheduler;
 
   /// Pixels along a token's side.
-  std::int64_t patch() const {
-    return vae.scale_factor_spatial * transformer.patch_size[1];
-  }
+  std::int64_t patch() const { return vae.scale_factor_spatial * transformer.patch_size[1]; }
 };
 
 /// Reads every component's config and checks that they fit each other: latent channels, the width

@@ -81,9 +81,8 @@ TEST(DummyWan, EveryExpertHasItsQuantization) {
   constexpr auto kFull = DummyQuantization::kFp8Full;
   for (const auto first : {kNone, kFull}) {
     for (const auto second : {kNone, kFull}) {
-      const WanCheckpoints dummy =
-          open_dummy("wan2.2-t2v-a14b",
-                     {.dummy_quantization = first, .dummy_quantization_2 = second});
+      const WanCheckpoints dummy = open_dummy(
+          "wan2.2-t2v-a14b", {.dummy_quantization = first, .dummy_quantization_2 = second});
       EXPECT_EQ(count(*dummy.transformer).first, first == kFull ? 340 : 0);
       EXPECT_EQ(count(*dummy.transformer_2).first, second == kFull ? 340 : 0);
     }

@@ -66,8 +66,8 @@ class WanPipeline::Sampler final : public FlowSampler {
     Expert& expert = expert_of(step);
     if (&expert != working_) enter(expert);
     pipeline_.backend().copy(unipc_->latents(), expert.velocity.latents());
-    unipc_->step(expert.velocity(step, pipeline_.attention().at(
-                                           step, schedule_.num_inference_steps())));
+    unipc_->step(
+        expert.velocity(step, pipeline_.attention().at(step, schedule_.num_inference_steps())));
   }
 
   const Tensor& latents() const override { return unipc_->latents(); }
@@ -112,13 +112,11 @@ class WanPipeline::Sampler final : public FlowSampler {
 
   Guidance<models::WanConditioning> guide(const Expert& expert) const {
     const auto prepare = [&](const Embeddings& prompt) {
-      return expert.transformer.prepare({.prompt_embeds = prompt.front().second,
-                                         .timesteps = timesteps_,
-                                         .grid = grid_});
+      return expert.transformer.prepare(
+          {.prompt_embeds = prompt.front().second, .timesteps = timesteps_, .grid = grid_});
     };
-    Guidance<models::WanConditioning> guidance{.positive = prepare(prompts_.positive),
-                                               .negative = {},
-                                               .cfg_scale = expert.cfg_scale};
+    Guidance<models::WanConditioning> guidance{
+        .positive = prepare(prompts_.positive), .negative = {}, .cfg_scale = expert.cfg_scale};
     if (expert.cfg_scale > 1) guidance.negative = prepare(prompts_.negative.value());
     return guidance;
   }
@@ -167,8 +165,8 @@ FlowPipeline::Embeddings WanPipeline::encode_prompt(std::string_view option,
                                                     int max_sequence_length,
                                                     std::vector<std::string>& warnings) const {
   const std::string cleaned = clean_prompt(text);
-  TokenIds tokens = components_.tokenizer->encode_padded(
-      cleaned, static_cast<std::size_t>(max_sequence_length));
+  TokenIds tokens =
+      components_.tokenizer->encode_padded(cleaned, static_cast<std::size_t>(max_sequence_length));
   warn_if_truncated(option, "UMT5", tokens, std::string_view(cleaned).substr(tokens.kept_bytes),
                     warnings);
   tokens.ids.resize(tokens.count);
@@ -225,8 +223,8 @@ std::vector<Image> WanPipeline::decode(const Tensor& latents,
   components_.vae(unpack_video(latents, grid(request)), [&](const Tensor& frames) {
     const Tensor pixels = backend().download(ops::to_pixels(frames));
     for (std::int64_t i = 0; i < pixels.dim(1); ++i) {
-      images.push_back(to_image(pixels.slice(1, i, i + 1).reshape(
-          {1, pixels.dim(2), pixels.dim(3), pixels.dim(4)})));
+      images.push_back(to_image(
+          pixels.slice(1, i, i + 1).reshape({1, pixels.dim(2), pixels.dim(3), pixels.dim(4)})));
     }
   });
   return images;

@@ -56,9 +56,10 @@ std::vector<std::string> find_warnings(const GenerateRequest& request,
   std::vector<std::string> warnings;
   warn_of_size(resolved, limits.defaults, limits.model_name, warnings);
   if (request.true_cfg_scale.value_or(1) != 1) {
-    warnings.push_back(fmt::format("guidance-scale is the scale of {}'s classifier-free guidance: "
-                                   "true-cfg-scale {} has no effect",
-                                   limits.model_name, *request.true_cfg_scale));
+    warnings.push_back(
+        fmt::format("guidance-scale is the scale of {}'s classifier-free guidance: "
+                    "true-cfg-scale {} has no effect",
+                    limits.model_name, *request.true_cfg_scale));
   }
   if (request.negative_prompt && !request.negative_prompt->empty() && !guided) {
     warnings.emplace_back("the negative prompt has no effect without a guidance-scale above 1");
@@ -98,16 +99,16 @@ CheckedRequest check_request(const GenerateRequest& request, const WanLimits& li
       .max_sequence_length =
           request.max_sequence_length.value_or(model.max_sequence_length.value_or(kSequenceLength)),
       .image_paths = {},
-      .video = VideoParameters{
-          .num_frames =
-              request.num_frames.value_or(model.num_frames.value_or(suggested.num_frames)),
-          .fps = request.fps.value_or(model.fps.value_or(suggested.fps)),
-          .guidance_scale_2 = second_scale(request, limits, guidance_scale),
-          .flow_shift =
-              request.flow_shift.value_or(model.flow_shift.value_or(suggested.flow_shift))}};
+      .video = VideoParameters{.num_frames = request.num_frames.value_or(
+                                   model.num_frames.value_or(suggested.num_frames)),
+                               .fps = request.fps.value_or(model.fps.value_or(suggested.fps)),
+                               .guidance_scale_2 = second_scale(request, limits, guidance_scale),
+                               .flow_shift = request.flow_shift.value_or(
+                                   model.flow_shift.value_or(suggested.flow_shift))}};
   check(resolved, limits);
   check_seeds(request);
-  const bool guided = std::max(resolved.guidance_scale, resolved.video->guidance_scale_2.value_or(0)) > 1;
+  const bool guided =
+      std::max(resolved.guidance_scale, resolved.video->guidance_scale_2.value_or(0)) > 1;
   std::vector<std::string> warnings = find_warnings(request, resolved, guided, limits);
   if (!guided) resolved.negative_prompt.clear();
   return {std::move(resolved), std::move(warnings)};

@@ -55,8 +55,8 @@ TEST(WanRequest, TakesTheFoldersDefaultsFirst) {
   limits.defaults.guidance_scale = 2;
   limits.defaults.flow_shift = 3;
   const VideoParameters video = check_request({}, limits).request.video.value();
-  EXPECT_EQ(video, (VideoParameters{.num_frames = 9, .fps = 8, .guidance_scale_2 = 2,
-                                    .flow_shift = 3}));
+  EXPECT_EQ(video,
+            (VideoParameters{.num_frames = 9, .fps = 8, .guidance_scale_2 = 2, .flow_shift = 3}));
   limits.defaults.guidance_scale_2 = 1.5;
   EXPECT_EQ(check_request({}, limits).request.video->guidance_scale_2, 1.5);
 }
@@ -68,12 +68,8 @@ struct ScaleCase {
 };
 
 TEST(WanRequest, EveryExpertHasItsScale) {
-  const ScaleCase table[] = {{{}, {}, 4, 3, "dog"},
-                             {5, {}, 5, 5, "dog"},
-                             {{}, 5, 4, 5, "dog"},
-                             {1, 1, 1, 1, ""},
-                             {1, 2, 1, 2, "dog"},
-                             {0, {}, 0, 0, ""}};
+  const ScaleCase table[] = {{{}, {}, 4, 3, "dog"}, {5, {}, 5, 5, "dog"}, {{}, 5, 4, 5, "dog"},
+                             {1, 1, 1, 1, ""},      {1, 2, 1, 2, "dog"},  {0, {}, 0, 0, ""}};
   for (const ScaleCase& row : table) {
     GenerateRequest request{.prompt = "cat", .negative_prompt = "dog"};
     request.guidance_scale = row.scale;
