@@ -200,5 +200,41 @@ TEST_P(CudaLinear, LinearNormIsLinearThenNorm) {
   }
 }
 
+// So many rows that a block takes several, of one sample or of two.
+TEST_P(CudaLinear, LinearNormOfManyRows) {
+  for (const std::int64_t n : {3072, 4096, 5120, 6144}) {
+    Inputs in(*cuda_, GetParam());
+    const std::vector<ops::LinearShard> shards = {{"w", in.host({n, 16}), in.host({n})}};
+    const auto layer = cuda_->prepare_linear(shards, GetParam());
+    const Tensor x = in.tensor({2, 3001, 16});
+    const Tensor residual = in.tensor({2, 3001, n});
+    const Tensor own = in.tensor({2, 3 * n});
+    const Tensor common = in.table({1, 2 * n});
+    for (const bool codes : {false, true}) {
+      for (const bool gated : {false, true}) {
+        SCOPED_TRACE(fmt::format("N {} codes {} gated {}", n, codes, gated));
+        ops::ModulatedNorm norm{.shift = own.slice(-1, 0, n), .scale = own.slice(-1, n, 2 * n)};
+        if (!gated) norm.shift = common.slice(-1, 0, n), norm.scale = common.slice(-1, n, 2 * n);
+        norm.eps = 1e-6F;
+        if (codes) norm.e4m3_scale = 0.01F;
+        ops::LinearEpilogue epilogue;
+        if (gated) epilogue.gate = own.slice(-1, 2 * n, 3 * n);
+        epilogue.residual = residual;
+        const ops::NormedStream fused = ops::linear_norm(x, *layer, epilogue, norm);
+        const Tensor y = ops::linear(x, *layer, epilogue);
+        EXPECT_TRUE(to_floats(fused.x) == to_floats(y));
+        EXPECT_TRUE(to_floats(fused.normalized) == to_floats(ops::layer_norm_modulate(y, norm)));
+        // A few rows take a block each.
+        ops::ModulatedNorm second = norm;
+        if (gated) second.shift = own.slice(0, 1, 2).slice(-1, 0, n);
+        if (gated) second.scale = own.slice(0, 1, 2).slice(-1, n, 2 * n);
+        const Tensor rows = y.slice(0, 1, 2).slice(1, 2900, 3001);
+        EXPECT_TRUE(to_floats(fused.normalized.slice(0, 1, 2).slice(1, 2900, 3001)) ==
+                    to_floats(ops::layer_norm_modulate(rows, second)));
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace dither

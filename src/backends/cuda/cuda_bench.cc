@@ -165,6 +165,34 @@ void layer_norm_modulate(benchmark::State& state) {
 }
 BENCHMARK(layer_norm_modulate)->UseManualTime()->Unit(benchmark::kMicrosecond)->Arg(0)->Arg(1);
 
+/// Between two blocks of a transformer: residual + gate * product, its norm and the norm's codes.
+/// The product has one column of weights, so that next to nothing else is timed. Args: tokens,
+/// width, whether gate, shift and scale are float32.
+void gated_residual_norm(benchmark::State& state) {
+  const std::int64_t tokens = state.range(0);
+  const std::int64_t width = state.range(1);
+  const DType dtype = state.range(2) != 0 ? DType::kF32 : DType::kBF16;
+  const auto weights = make_linear(width, 8, kBf16);
+  const Tensor x = random({1, tokens, 8});
+  const Tensor residual = random({1, tokens, width});
+  const Tensor vectors = random({1, 3 * width}, dtype);
+  const ops::LinearEpilogue epilogue{.gate = vectors.slice(1, 0, width), .residual = residual};
+  const ops::ModulatedNorm norm{.shift = vectors.slice(1, width, 2 * width),
+                                .scale = vectors.slice(1, 2 * width, 3 * width),
+                                .eps = 1e-6F,
+                                .e4m3_scale = 0.01F};
+  time_calls(state, [&] { ops::linear_norm(x, *weights, epilogue, norm); });
+  // Product written; product and residual read, sum and codes written.
+  report_bytes(state, static_cast<double>(tokens * width * (2 + 7)));
+}
+BENCHMARK(gated_residual_norm)
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->ArgNames({"tokens", "width", "f32"})
+    ->Args({4608, 3072, 0})
+    ->Args({4608, 6144, 0})
+    ->Args({32760, 5120, 1});
+
 void norm_rope(benchmark::State& state) {
   const ops::PackedQkv stream{random({1, kTokens, 3 * kWidth}), random({128}), random({128})};
   const ops::Rope rope{random({kTokens, 64}, DType::kF32), random({kTokens, 64}, DType::kF32)};

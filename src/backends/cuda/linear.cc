@@ -333,14 +333,20 @@ void LinearKernels::run(const Tensor& x, const ops::PreparedLinear& weights,
   const bool gelu =
       epilogue.activation == ops::Activation::kGeluTanh && layer.dtype == DType::kBF16;
   const bool plain = epilogue.activation == ops::Activation::kNone;
-  const bool needs_pass = epilogue.norm != nullptr || epilogue.gate.defined() ||
-                          (!plain && !gelu) || (!plain && epilogue.residual.defined());
+  const bool needs_pass =
+      epilogue.gate.defined() || (!plain && !gelu) || (!plain && epilogue.residual.defined());
   const std::optional<float> codes = epilogue.out.e4m3_scale;
   const bool writes_codes = layer.e4m3_input() && layer.parts.size() == 1 &&
                             !layer.parts.front().row_scales.defined() &&
                             !epilogue.residual.defined();
   if (!needs_pass && (!codes || writes_codes)) {
     multiply(input, layer, epilogue, y);
+    if (epilogue.norm != nullptr) {
+      Modulation norm =
+          modulation(*epilogue.norm, y.dtype(), y.dim(1), epilogue.normalized, backend_);
+      norm.args.x = row_view(y);
+      launch_layer_norm(norm.args, stream_);
+    }
     return;
   }
   const Tensor product = Tensor::empty(y.shape(), layer.dtype, backend_);

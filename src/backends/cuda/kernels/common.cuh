@@ -36,6 +36,14 @@ __device__ inline float rounded(float value) {
 template <typename T>
 inline constexpr int kLanes = 16 / static_cast<int>(sizeof(T));
 
+/// What lies in 16 bytes as float32.
+template <typename T>
+__device__ inline void unpack(const uint4& raw, float (&values)[kLanes<T>]) {
+  const T* const elements = reinterpret_cast<const T*>(&raw);
+#pragma unroll
+  for (int i = 0; i < kLanes<T>; ++i) values[i] = to_f32(elements[i]);
+}
+
 /// V consecutive elements as float32: 16-byte accesses where they fill such, plain loads else.
 template <int V, typename T>
 __device__ inline void load(const T* from, float (&values)[V]) {

@@ -35,10 +35,22 @@ __device__ inline void store_codes(const float (&values)[V], float reciprocal, s
   } else {
     static_assert(V == 4 || V == 8);
     std::uint32_t words[V / 4] = {};
+    bool nan = false;
 #pragma unroll
-    for (int i = 0; i < V; ++i) {
-      words[i / 4] |= static_cast<std::uint32_t>(e4m3_saturated(values[i] * reciprocal))
-                      << (8 * (i % 4));
+    for (int i = 0; i < V; i += 2) {
+      const float2 pair = make_float2(values[i] * reciprocal, values[i + 1] * reciprocal);
+      nan = nan || pair.x != pair.x || pair.y != pair.y;
+      words[i / 4] |=
+          static_cast<std::uint32_t>(__nv_cvt_float2_to_fp8x2(pair, __NV_SATFINITE, __NV_E4M3))
+          << (8 * (i % 4));
+    }
+    if (nan) {  // rare: with their signs
+#pragma unroll
+      for (int i = 0; i < V; ++i) {
+        if (i % 4 == 0) words[i / 4] = 0;
+        words[i / 4] |= static_cast<std::uint32_t>(e4m3_saturated(values[i] * reciprocal))
+                        << (8 * (i % 4));
+      }
     }
     if constexpr (V == 8) {
       *reinterpret_cast<uint2*>(to) = make_uint2(words[0], words[1]);

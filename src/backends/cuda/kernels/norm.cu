@@ -2,105 +2,33 @@
 
 #include "backends/cuda/cuda_check.h"
 #include "backends/cuda/kernels/common.cuh"
-#include "backends/cuda/kernels/float8.cuh"
 #include "backends/cuda/kernels/norm.h"
+#include "backends/cuda/kernels/norm_row.cuh"
 
 namespace dither::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = kNormThreads;
 /// Vectors of a row that a thread keeps in registers.
 constexpr int kMaxHeld = 8;
 
-/// One row as vectors held by the threads of a block: vector i of a thread is column
-/// (i * kThreads + threadIdx.x) * V.
-template <int V, int kHeld>
-struct HeldRow {
-  float values[kHeld][V];
-
-  template <typename F>
-  __device__ void each(std::int64_t cols, const F& f) {
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      const std::int64_t col = (static_cast<std::int64_t>(i) * kThreads + threadIdx.x) * V;
-      if (col < cols) f(values[i], col);
-    }
-  }
-};
-
-struct Statistics {
-  float mean;
-  float factor;
-};
-
-template <bool kRms, int V, int kHeld>
-__device__ Statistics statistics_of(HeldRow<V, kHeld>& row, std::int64_t cols, float eps,
-                                    float* scratch) {
-  const auto count = static_cast<float>(cols);
-  float mean = 0;
-  if constexpr (!kRms) {
-    float sum = 0;
-    row.each(cols, [&](float(&v)[V], std::int64_t) {
-#pragma unroll
-      for (int j = 0; j < V; ++j) sum += v[j];
-    });
-    mean = sum_block(sum, scratch) / count;
-  }
-  float squares = 0;
-  row.each(cols, [&](float(&v)[V], std::int64_t) {
-#pragma unroll
-    for (int j = 0; j < V; ++j) squares += (v[j] - mean) * (v[j] - mean);
-  });
-  return {mean, rsqrtf(sum_block(squares, scratch) / count + eps)};
-}
-
-/// V columns of what multiplies rows of T per sample, T or float32.
 template <int V, typename T>
-__device__ void load_vector(const void* from, DType dtype, std::int64_t offset,
-                            float (&values)[V]) {
-  if (dtype == DType::kF32) {
-    load(static_cast<const float*>(from) + offset, values);
-  } else {
-    load(static_cast<const T*>(from) + offset, values);
-  }
-}
-
-/// result = (x - mean) * factor * (offset + scale) + shift for V columns.
-template <int V, typename T>
-__device__ void modulate(const NormArgs& args, const Statistics& s, std::int64_t sample,
-                         std::int64_t col, float (&v)[V]) {
-#pragma unroll
-  for (int j = 0; j < V; ++j) v[j] = (v[j] - s.mean) * s.factor;
+__device__ void modulate_from_memory(const NormArgs& args, std::int64_t sample, std::int64_t col,
+                                     float (&v)[V]) {
   if (args.scale == nullptr) return;
   const std::int64_t offset = sample * args.modulation_stride + col;
   float scale[V];
   float shift[V] = {};
   load_vector<V, T>(args.scale, args.scale_dtype, offset, scale);
   if (args.shift != nullptr) load_vector<V, T>(args.shift, args.scale_dtype, offset, shift);
-#pragma unroll
-  for (int j = 0; j < V; ++j) v[j] = v[j] * (args.scale_offset + scale[j]) + shift[j];
-}
-
-template <int V, typename T>
-__device__ void write(const NormArgs& args, std::int64_t row, std::int64_t col, float (&v)[V]) {
-  const std::int64_t offset = row * args.y.row_stride + col;
-  if (args.e4m3_reciprocal == 0) {
-    store(v, reinterpret_cast<T*>(args.y.data) + offset);
-    return;
-  }
-#pragma unroll
-  for (int j = 0; j < V; ++j) v[j] = rounded<T>(v[j]);
-  store_codes(v, args.e4m3_reciprocal, reinterpret_cast<std::uint8_t*>(args.y.data) + offset);
+  modulate(args.scale_offset, scale, shift, v);
 }
 
 template <int V, typename T>
 __device__ void gated_sum(const GatedResidualArgs& args, std::int64_t row, std::int64_t sample,
                           std::int64_t col, float (&v)[V]) {
   load(reinterpret_cast<const T*>(args.x.data) + row * args.x.row_stride + col, v);
-  if (args.activation != ops::Activation::kNone) {
-#pragma unroll
-    for (int j = 0; j < V; ++j) v[j] = apply(args.activation, v[j]);
-  }
+  activate(args.activation, v);
   if (args.gate != nullptr) {
     float gate[V];
     load_vector<V, T>(args.gate, args.gate_dtype, sample * args.gate_stride + col, gate);
@@ -124,7 +52,7 @@ __global__ void __launch_bounds__(kThreads) norm_held(NormArgs args, GatedResidu
   const std::int64_t cols = args.y.cols;
   const std::int64_t sample = row / args.rows_per_sample;
   HeldRow<V, kHeld> held;
-  held.each(cols, [&](float(&v)[V], std::int64_t col) {
+  held.each(cols, [&](float(&v)[V], std::int64_t col, int) {
     if constexpr (kGated) {
       gated_sum<V, T>(gated, row, row / gated.rows_per_sample, col, v);
 #pragma unroll
@@ -135,8 +63,9 @@ __global__ void __launch_bounds__(kThreads) norm_held(NormArgs args, GatedResidu
     }
   });
   const Statistics s = statistics_of<kRms>(held, cols, args.eps, scratch);
-  held.each(cols, [&](float(&v)[V], std::int64_t col) {
-    modulate<V, T>(args, s, sample, col, v);
+  held.each(cols, [&](float(&v)[V], std::int64_t col, int) {
+    normalize(s, v);
+    modulate_from_memory<V, T>(args, sample, col, v);
     write<V, T>(args, row, col, v);
   });
 }
@@ -163,7 +92,8 @@ __global__ void __launch_bounds__(kThreads) norm_any(NormArgs args) {
   s.factor = rsqrtf(sum_block(squares, scratch) / count + args.eps);
   for (std::int64_t col = threadIdx.x; col < cols; col += kThreads) {
     float v[1] = {to_f32(x[col])};
-    modulate<1, T>(args, s, row / args.rows_per_sample, col, v);
+    normalize(s, v);
+    modulate_from_memory<1, T>(args, row / args.rows_per_sample, col, v);
     write<1, T>(args, row, col, v);
   }
 }
@@ -237,6 +167,7 @@ void launch_norm(const NormArgs& args, cudaStream_t stream) {
     constexpr int V = kLanes<T>;
     const std::int64_t vectors = args.y.cols / V;
     if (vectors <= kThreads * kMaxHeld && norm_fits(args, sizeof(T)) && fits(args.x, sizeof(T))) {
+      if (launch_norm_stream(args, nullptr, kRms, stream)) return;
       with_held(vectors, [&](auto held) {
         norm_held<T, V, held.value, kRms, false><<<rows, kThreads, 0, stream>>>(args, {});
       });
@@ -279,7 +210,7 @@ void launch_gated_residual_norm(const GatedResidualArgs& args, const NormArgs& n
     const std::int64_t vectors = args.x.cols / V;
     fused =
         vectors <= kThreads * kMaxHeld && norm_fits(norm, sizeof(T)) && gated_fits(args, sizeof(T));
-    if (!fused) return;
+    if (!fused || launch_norm_stream(norm, &args, false, stream)) return;
     with_held(vectors, [&](auto held) {
       norm_held<T, V, held.value, false, true>
           <<<static_cast<unsigned>(args.x.rows), kThreads, 0, stream>>>(norm, args);

@@ -1,0 +1,105 @@
+#pragma once
+
+#include "backends/cuda/kernels/common.cuh"
+#include "backends/cuda/kernels/float8.cuh"
+#include "backends/cuda/kernels/norm.h"
+
+/// One row of a norm in the registers of a block, which norm.cu takes a block for and
+/// norm_stream.cu one of many. Both compute the same bits.
+namespace dither::cuda {
+
+inline constexpr int kNormThreads = 128;
+
+/// Vector i of a thread is column (i * kNormThreads + threadIdx.x) * V.
+template <int V, int kHeld>
+struct HeldRow {
+  float values[kHeld][V];
+
+  /// f(values, column, i) for the vectors that a row of `cols` has.
+  template <typename F>
+  __device__ void each(std::int64_t cols, const F& f) {
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const std::int64_t col = (static_cast<std::int64_t>(i) * kNormThreads + threadIdx.x) * V;
+      if (col < cols) f(values[i], col, i);
+    }
+  }
+};
+
+struct Statistics {
+  float mean;
+  float factor;
+};
+
+template <bool kRms, int V, int kHeld>
+__device__ Statistics statistics_of(HeldRow<V, kHeld>& row, std::int64_t cols, float eps,
+                                    float* scratch) {
+  const auto count = static_cast<float>(cols);
+  float mean = 0;
+  if constexpr (!kRms) {
+    float sum = 0;
+    row.each(cols, [&](float(&v)[V], std::int64_t, int) {
+#pragma unroll
+      for (int j = 0; j < V; ++j) sum += v[j];
+    });
+    mean = sum_block(sum, scratch) / count;
+  }
+  float squares = 0;
+  row.each(cols, [&](float(&v)[V], std::int64_t, int) {
+#pragma unroll
+    for (int j = 0; j < V; ++j) squares += (v[j] - mean) * (v[j] - mean);
+  });
+  return {mean, rsqrtf(sum_block(squares, scratch) / count + eps)};
+}
+
+/// V columns of what multiplies rows of T per sample, T or float32.
+template <int V, typename T>
+__device__ void load_vector(const void* from, DType dtype, std::int64_t offset,
+                            float (&values)[V]) {
+  if (dtype == DType::kF32) {
+    load(static_cast<const float*>(from) + offset, values);
+  } else {
+    load(static_cast<const T*>(from) + offset, values);
+  }
+}
+
+/// (x - mean) * factor, for V columns.
+template <int V>
+__device__ void normalize(const Statistics& s, float (&v)[V]) {
+#pragma unroll
+  for (int j = 0; j < V; ++j) v[j] = (v[j] - s.mean) * s.factor;
+}
+
+/// y * (offset + scale) + shift, for V columns.
+template <int V>
+__device__ void modulate(float offset, const float (&scale)[V], const float (&shift)[V],
+                         float (&v)[V]) {
+#pragma unroll
+  for (int j = 0; j < V; ++j) v[j] = v[j] * (offset + scale[j]) + shift[j];
+}
+
+template <int V, typename T>
+__device__ void write(const NormArgs& args, std::int64_t row, std::int64_t col, float (&v)[V]) {
+  const std::int64_t offset = row * args.y.row_stride + col;
+  if (args.e4m3_reciprocal == 0) {
+    store(v, reinterpret_cast<T*>(args.y.data) + offset);
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < V; ++j) v[j] = rounded<T>(v[j]);
+  store_codes(v, args.e4m3_reciprocal, reinterpret_cast<std::uint8_t*>(args.y.data) + offset);
+}
+
+template <int V>
+__device__ void activate(ops::Activation activation, float (&v)[V]) {
+  if (activation == ops::Activation::kNone) return;
+#pragma unroll
+  for (int j = 0; j < V; ++j) v[j] = apply(activation, v[j]);
+}
+
+/// norm_stream.cu's: false where the rows are too few, too narrow or of another type, and nothing
+/// was launched. `gated` null: the norm of norm.x alone. All data is aligned to 16 bytes.
+bool launch_norm_stream(const NormArgs& norm, const GatedResidualArgs* gated, bool rms,
+                        cudaStream_t stream);
+
+}  // namespace dither::cuda
