@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -56,21 +58,28 @@ class H264Encoder {
   H264ParameterSets parameter_sets_;
 };
 
-/// Decodes what H264Encoder writes, and other progressive 4:2:0 streams without reordering.
+/// Decodes what H264Encoder writes, and other progressive 4:2:0 streams of its features.
 class H264Decoder {
  public:
-  /// `name` is for messages. Throws kDataLoss when OpenH264 cannot read the parameter sets.
+  /// `name` is for messages. Throws kResourceExhausted, kInternal when OpenH264 does not start.
   H264Decoder(const H264ParameterSets& parameter_sets, std::string name);
   ~H264Decoder();
   H264Decoder(const H264Decoder&) = delete;
   H264Decoder& operator=(const H264Decoder&) = delete;
 
-  /// The picture of one sample. `length_bytes`: of each NAL unit's length, 1, 2 or 4. Throws
-  /// kDataLoss for bytes that are not a picture, kUnsupported for one that is not shown at once.
-  Image decode(std::span<const std::byte> sample, int length_bytes);
+  /// Takes one sample, whose NAL units' lengths have 1, 2 or 4 bytes, and gives the next picture to
+  /// show. OpenH264 looks a picture ahead, so the first sample gives none and flush() the last.
+  /// Throws kDataLoss for bytes that are not a picture, kUnsupported for NAL units but slices and
+  /// for odd sides.
+  std::optional<Image> decode(std::span<const std::byte> sample, int length_bytes);
+
+  /// After the last sample, until it gives nothing.
+  std::optional<Image> flush();
 
  private:
   struct Codec;
+  std::optional<Image> picture_of(const Codec& codec) const;
+
   std::unique_ptr<Codec> codec_;
   std::string name_;
   std::vector<std::byte> annex_b_;  ///< parameter sets, before the first picture

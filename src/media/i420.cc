@@ -128,9 +128,10 @@ void rgb_row(const std::uint8_t* y, const int* cb, const int* cr, int width, std
 I420 to_i420(const Image& image) {
   if (image.channels != 3 || image.width <= 0 || image.height <= 0 || image.width % 2 != 0 ||
       image.height % 2 != 0) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("H.264 takes RGB of even width and height, not {} x {} with {} channels",
-                            image.width, image.height, image.channels));
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("H.264 takes RGB of even width and height, not {} x {} with {} channels",
+                    image.width, image.height, image.channels));
   }
   const auto width = static_cast<std::size_t>(image.width);
   const auto height = static_cast<std::size_t>(image.height);
