@@ -52,7 +52,7 @@ BenchSample run_once(Pipeline& pipeline, const GenerateRequest& request, const f
   const auto drawn = Clock::now();
   for (const GeneratedOutput& output : result.outputs) {
     if (result.request.video) {
-      write_video(path, output.frames, result.request.video->fps);
+      write_video(path, output.frames, result.request.video->fps, std::nullopt);
     } else {
       write_png(path, output.image());
     }

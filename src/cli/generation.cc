@@ -13,6 +13,7 @@
 #include "cli/interrupt.h"
 #include "cli/picture_file.h"
 #include "media/grid.h"
+#include "media/video.h"
 #include "pipelines/perf_dump.h"
 #include "pipelines/pipeline.h"
 #include "pipelines/trajectory_file.h"
@@ -64,6 +65,12 @@ void Generation::run() {
   }
   for (const GenerateRequest& request : requests_) {
     const ResolvedRequest resolved = loaded_.pipeline->resolve(request);
+    if (resolved.video) {
+      check_video(names_.example(), {.width = resolved.width,
+                                     .height = resolved.height,
+                                     .fps = resolved.video->fps,
+                                     .text = {}});
+    }
     if (&request == &requests_.front()) announce_video(resolved);
   }
   for (std::size_t i = 0; i < requests_.size(); ++i) {
@@ -104,7 +111,7 @@ void Generation::save_output(const GenerateRequest& request, const GenerateResul
   const PictureParameters picture = parameters(request, result, drawn);
   const auto path = names_.next(picture.request.prompt, drawn.seed);
   if (result.request.video) {
-    write_video(path, drawn.frames, result.request.video->fps);
+    write_video(path, drawn.frames, result.request.video->fps, picture);
   } else {
     write_picture(path, drawn.image(), picture);
   }

@@ -10,6 +10,7 @@
 
 #include "cli/inspect_report.h"
 #include "io/hub_cache.h"
+#include "media/video.h"
 #include "pipelines/png_parameters.h"
 
 namespace dither::cli {
@@ -19,7 +20,7 @@ constexpr const char* kNotes = R"(Examples:
   dither inspect models/emoji-flux                        a model: components, sizes, dtypes
   dither inspect models/emoji-flux/transformer            a component: its config, and the precision of its layers
   dither inspect transformer.safetensors --tensors        every tensor's dtype and shape
-  dither inspect out/apple.png                            how a picture was drawn
+  dither inspect out/apple.png                            how a picture was drawn, or a video
   dither inspect out/apple.png --json | jq .parameters
 
 Reads headers only: large checkpoints are quick.)";
@@ -31,10 +32,23 @@ bool is_png(const std::string& path) {
   return start == kSignature;
 }
 
-PictureSummary inspect_picture(const std::string& path) {
+PictureSummary read_picture(const std::string& path) {
   const Image image = read_png(path);
-  PictureSummary picture{
-      .path = path, .width = image.width, .height = image.height, .text = read_png_text(path)};
+  return {.path = path, .width = image.width, .height = image.height, .text = read_png_text(path)};
+}
+
+PictureSummary read_video(const std::string& path) {
+  const VideoInfo info = open_video(path)->info();
+  return {.path = path,
+          .width = info.width,
+          .height = info.height,
+          .text = info.text,
+          .frames = info.frames,
+          .fps = info.fps};
+}
+
+PictureSummary inspect_picture(const std::string& path) {
+  PictureSummary picture = is_png(path) ? read_picture(path) : read_video(path);
   for (const auto& [keyword, content] : picture.text) {
     if (keyword == kParametersKey) parse_picture_parameters(content, path);  // throws if damaged
   }
@@ -52,14 +66,14 @@ void add_inspect(CLI::App& app) {
   CLI::App* const command =
       app.add_subcommand("inspect", "Show what a model, checkpoint or picture holds");
   const auto options = std::make_shared<Options>();
-  command->add_option("path", options->path, "Model or component folder, checkpoint or PNG")
+  command->add_option("path", options->path, "Model or component folder, checkpoint, PNG or video")
       ->required()
       ->type_name("PATH");
   command->add_flag("--json", options->json, "Print a JSON document");
   command->add_flag("--tensors", options->tensors, "List every tensor");
   command->footer(kNotes);
   command->callback([options] {
-    if (is_png(options->path)) {
+    if (is_png(options->path) || is_video(options->path)) {
       const PictureSummary picture = inspect_picture(options->path);
       fmt::print("{}", options->json ? to_json(picture) : describe(picture));
       return;

@@ -248,7 +248,12 @@ std::string describe(const CheckpointSummary& summary, bool tensors) {
 }
 
 std::string describe(const PictureSummary& picture) {
-  std::string text = fmt::format("{}  PNG, {}x{}\n", picture.path, picture.width, picture.height);
+  std::string text =
+      fmt::format("{}  {}, {}x{}", picture.path, picture.frames > 0 ? "video" : "PNG",
+                  picture.width, picture.height);
+  if (picture.frames > 0) text += fmt::format(", {} frames", picture.frames);
+  if (picture.fps > 0) text += fmt::format(" at {:.4g} a second", picture.fps);
+  text += "\n";
   const bool ours = std::ranges::any_of(
       picture.text, [](const auto& chunk) { return chunk.first == kParametersKey; });
   for (const auto& [keyword, content] : picture.text) {
@@ -282,10 +287,14 @@ std::string to_json(const CheckpointSummary& summary, bool tensors) {
 }
 
 std::string to_json(const PictureSummary& picture) {
-  Json json = {{"kind", "picture"},
+  Json json = {{"kind", picture.frames > 0 ? "video" : "picture"},
                {"path", picture.path},
                {"width", picture.width},
                {"height", picture.height}};
+  if (picture.frames > 0) {
+    json["frames"] = picture.frames;
+    json["fps"] = picture.fps > 0 ? Json(picture.fps) : Json();
+  }
   Json texts = Json::object();
   for (const auto& [keyword, content] : picture.text) {
     if (keyword == kParametersKey) {

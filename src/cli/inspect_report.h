@@ -8,12 +8,14 @@
 
 namespace dither::cli {
 
-/// What a PNG holds: its size and its text chunks.
+/// What a PNG or a video holds: its size and its texts.
 struct PictureSummary {
   std::string path;
   int width = 0;
   int height = 0;
   PngText text;
+  int frames = 0;  ///< of a video
+  double fps = 0;  ///< 0: not known
 };
 
 /// Tables for people. `tensors` adds a line per tensor.

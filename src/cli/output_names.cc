@@ -9,6 +9,7 @@
 #include "base/atomic_file.h"
 #include "base/atomic_folder.h"
 #include "base/error.h"
+#include "media/video.h"
 
 namespace dither::cli {
 namespace fs = std::filesystem;
@@ -94,9 +95,7 @@ namespace {
 
 /// As check_writable(), for a folder that replaces what has its name.
 void check_folder_writable(const fs::path& path) {
-  if (fs::exists(path) && !fs::is_directory(path)) {
-    throw Error(ErrorCode::kIo, fmt::format("{}: exists and is no folder", path.string()));
-  }
+  check_frame_folder(path);
   const AtomicFolder probe(path);  // never committed
 }
 
@@ -147,9 +146,11 @@ void OutputNames::prepare() {
                                               folder_.string(), error.message()));
     }
   }
-  const fs::path first =
-      file_ ? numbered(*file_, 0, count_) : folder_ / fmt::format("picture{}", ending_);
-  frames_in_folder_ ? check_folder_writable(first) : check_writable(first);
+  frames_in_folder_ ? check_folder_writable(example()) : check_writable(example());
+}
+
+fs::path OutputNames::example() const {
+  return file_ ? numbered(*file_, 0, count_) : folder_ / fmt::format("picture{}", ending_);
 }
 
 fs::path OutputNames::next(std::string_view prompt, std::uint64_t seed) {

@@ -46,6 +46,8 @@ class OutputNames {
   /// check_writable().
   void prepare();
 
+  /// A name as next() gives them.
+  std::filesystem::path example() const;
   /// The name of the next output; of a folder of frames without a final '/'.
   std::filesystem::path next(std::string_view prompt, std::uint64_t seed);
   /// The name of the sheet that shows all pictures: "a_red_apple-grid.png".

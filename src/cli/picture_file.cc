@@ -4,36 +4,42 @@
 
 #include <string>
 
-#include "base/atomic_folder.h"
 #include "base/error.h"
 #include "media/png.h"
+#include "media/video.h"
 
 namespace dither::cli {
+namespace {
+
+PngText text_of(const PictureParameters& parameters) {
+  return {{std::string(kDescriptionKey), describe(parameters)},
+          {std::string(kParametersKey), to_json(parameters)}};
+}
+
+}  // namespace
 
 void write_picture(const std::filesystem::path& path, const Image& image,
                    const PictureParameters& parameters) {
-  write_png(path, image,
-            {{std::string(kDescriptionKey), describe(parameters)},
-             {std::string(kParametersKey), to_json(parameters)}});
+  write_png(path, image, text_of(parameters));
 }
 
 void write_sheet(const std::filesystem::path& path, const Image& image) { write_png(path, image); }
 
-void write_video(const std::filesystem::path& path, const std::vector<Image>& frames, int /*fps*/) {
-  if (path.has_extension()) {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("{}: only folders of frames are written", path.string()));
-  }
-  AtomicFolder folder(path);
-  for (std::size_t i = 0; i < frames.size(); ++i) {
-    write_png(folder.temporary() / fmt::format("frame-{:04}.png", i), frames[i]);
-  }
-  folder.commit(AtomicFolder::Existing::kReplace);
+void write_video(const std::filesystem::path& path, const std::vector<Image>& frames, int fps,
+                 const std::optional<PictureParameters>& parameters) {
+  const auto writer =
+      create_video_writer(path, {.width = frames.front().width,
+                                 .height = frames.front().height,
+                                 .fps = fps,
+                                 .text = parameters ? text_of(*parameters) : PngText()});
+  for (const Image& frame : frames) writer->add(frame);
+  writer->finish();
 }
 
 PictureParameters read_picture_parameters(const std::filesystem::path& path) {
-  for (const auto& [keyword, text] : read_png_text(path)) {
-    if (keyword == kParametersKey) return parse_picture_parameters(text, path.string());
+  const PngText text = is_video(path) ? open_video(path)->info().text : read_png_text(path);
+  for (const auto& [keyword, content] : text) {
+    if (keyword == kParametersKey) return parse_picture_parameters(content, path.string());
   }
   throw Error(ErrorCode::kUnsupported,
               fmt::format("{}: carries no parameters; was it drawn by dither, and not as a grid?",

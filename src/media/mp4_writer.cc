@@ -333,12 +333,6 @@ class Mp4Writer final : public VideoWriter {
 
 std::unique_ptr<VideoWriter> create_mp4_writer(const std::filesystem::path& path,
                                                const VideoSettings& settings) {
-  if (settings.width % 2 != 0 || settings.height % 2 != 0 || settings.width < 16 ||
-      settings.height < 16) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{}: H.264 takes even sides of at least 16, not {}x{}", path.string(),
-                            settings.width, settings.height));
-  }
   return std::make_unique<Mp4Writer>(path, settings);
 }
 

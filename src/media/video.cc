@@ -36,6 +36,12 @@ bool is_keyword(const std::string& keyword) {
   return !keyword.empty() && keyword.size() < 80 && std::ranges::all_of(keyword, plain);
 }
 
+constexpr int kLeastH264Side = 16;
+constexpr int kMostH264Pixels = 4096 * 2304;  // OpenH264 2.3.1's own limit, of level 5.2
+
+bool is_mp4(const fs::path& path) { return path.extension() == ".mp4"; }
+bool is_webp(const fs::path& path) { return path.extension() == ".webp"; }
+
 void check_settings(const fs::path& path, const VideoSettings& settings) {
   if (settings.width < 1 || settings.height < 1 || settings.width > kMaxVideoExtent ||
       settings.height > kMaxVideoExtent || settings.fps < 1 || settings.fps > kMaxVideoFps) {
@@ -68,6 +74,25 @@ class MappedVideo final : public VideoReader {
 
 }  // namespace
 
+void check_video(const fs::path& path, const VideoSettings& settings) {
+  check_settings(path, settings);
+  const auto& [width, height, fps, text] = settings;
+  if (!is_mp4(path) && !is_webp(path) && path.has_extension()) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("{}: videos are written as .mp4, .webp or, without an ending, as a "
+                            "folder of PNG frames",
+                            path.string()));
+  }
+  if (is_mp4(path) &&
+      (width % 2 != 0 || height % 2 != 0 || std::min(width, height) < kLeastH264Side ||
+       width * height > kMostH264Pixels)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{}: H.264 takes even sides of at least {} and {} pixels in all, not "
+                            "{}x{}",
+                            path.string(), kLeastH264Side, kMostH264Pixels, width, height));
+  }
+}
+
 void check_frame(const Image& frame, const VideoSettings& settings, const fs::path& path) {
   if (frame.width == settings.width && frame.height == settings.height && frame.channels == 3 &&
       frame.pixels.size() == frame.row_bytes() * static_cast<std::size_t>(frame.height)) {
@@ -81,15 +106,10 @@ void check_frame(const Image& frame, const VideoSettings& settings, const fs::pa
 
 std::unique_ptr<VideoWriter> create_video_writer(const fs::path& path,
                                                  const VideoSettings& settings) {
-  check_settings(path, settings);
-  const fs::path ending = path.extension();
-  if (ending.empty()) return create_frames_writer(path, settings);
-  if (ending == ".mp4") return create_mp4_writer(path, settings);
-  if (ending == ".webp") return create_webp_writer(path, settings);
-  throw Error(ErrorCode::kUnsupported,
-              fmt::format("{}: videos are written as .mp4, .webp or, without an ending, as a "
-                          "folder of PNG frames",
-                          path.string()));
+  check_video(path, settings);
+  if (is_mp4(path)) return create_mp4_writer(path, settings);
+  if (is_webp(path)) return create_webp_writer(path, settings);
+  return create_frames_writer(path, settings);
 }
 
 std::unique_ptr<VideoReader> open_video(std::span<const std::byte> file, std::string_view name) {

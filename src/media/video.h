@@ -11,8 +11,7 @@
 /// docs/formats.md says what is inside, docs/decisions/0011 why.
 namespace dither {
 
-/// Largest width and height of a video that is written or read. OpenH264 takes 4096 x 2304 pixels
-/// in either direction.
+/// Largest width and height of a video that is written or read.
 inline constexpr int kMaxVideoExtent = 4096;
 /// Most frames of a video that is read.
 inline constexpr int kMaxVideoFrames = 100'000;
@@ -43,9 +42,13 @@ class VideoWriter {
   virtual void finish() = 0;
 };
 
+/// What create_video_writer() throws for the ending and the settings, without writing anything:
+/// before the frames are made.
+void check_video(const std::filesystem::path& path, const VideoSettings& settings);
+
 /// By the path's ending. Equal frames and settings give equal bytes with the same libraries.
 /// - ".mp4": H.264, 4:2:0, BT.709, QP 16 throughout, a key frame at least every two seconds;
-///   width and height must be even and at least 16.
+///   width and height must be even, at least 16 each and at most 4096 x 2304 in all.
 /// - ".webp": lossy WebP of quality 90, each frame whole, repeated forever.
 /// - none: a folder of frame-0000.png, frame-0001.png, ..., which replaces one of that name that
 ///   holds nothing else.
