@@ -29,6 +29,7 @@ constexpr const char* kNotes = R"(Examples:
   dither compare "owl" --reference-dtype f32 --candidate-dtype bf16 --output-json owl.json
   dither compare "owl" --candidate-component-path transformer=fp8/transformer --fail-below cosine=0.99
   dither compare --trajectories bf16.safetensors fp8.safetensors
+  dither compare --videos bf16.mp4 fp8.mp4 --html report.html
 
 Both sides draw the same prompt from the same seed, the reference first. An option of the model
 holds for both sides, unless --reference-... or --candidate-... says otherwise.
@@ -52,6 +53,7 @@ struct CompareCommand {
   std::vector<std::string> layer_steps = {"0", "-1"};
   std::vector<std::string> fail_below;
   std::vector<std::string> trajectories;
+  std::vector<std::string> videos;
   std::optional<std::string> output_json;
   std::optional<std::string> html;
   bool quiet = false;
@@ -149,6 +151,7 @@ CompareOptions compare_options(const CompareCommand& command) {
 }
 
 Comparison run(const CompareCommand& command) {
+  if (!command.videos.empty()) return compare_video_files(command.videos[0], command.videos[1]);
   if (command.trajectories.empty()) {
     ProgressDisplay display(stderr, isatty(STDERR_FILENO) != 0);
     return compare_models(compare_options(command), [&](const Progress& progress) {
@@ -165,7 +168,8 @@ void print_summary(const CompareCommand& command, const Comparison& comparison) 
   constexpr double kMiB = 1024.0 * 1024.0;
   if (command.output_json) fmt::print("output_json={}\n", *command.output_json);
   if (command.html) fmt::print("html={}\n", *command.html);
-  fmt::print("trajectory_selected_step={}\n", comparison.selected_step);
+  const bool has_steps = !comparison.steps.empty();
+  if (has_steps) fmt::print("trajectory_selected_step={}\n", comparison.selected_step);
   const std::array<std::pair<const char*, const ComparedSide*>, 2> sides = {
       {{"reference", &comparison.reference}, {"candidate", &comparison.candidate}}};
   for (const auto& [name, side] : sides) {
@@ -178,9 +182,12 @@ void print_summary(const CompareCommand& command, const Comparison& comparison) 
     fmt::print("{}_cosine={:.6f}\n", name, similarity.cosine);
     fmt::print("{}_relative_l2={:.6f}\n", name, similarity.relative_l2);
   }
-  fmt::print("trajectory_cosine={:.6f}\n", comparison.selected().similarity.cosine);
-  fmt::print("trajectory_mae={:.6f}\n", comparison.selected().similarity.mae);
-  fmt::print("trajectory_relative_l2={:.6f}\n", comparison.selected().similarity.relative_l2);
+  if (has_steps) {
+    const Similarity& latents = comparison.selected().similarity;
+    fmt::print("trajectory_cosine={:.6f}\n", latents.cosine);
+    fmt::print("trajectory_mae={:.6f}\n", latents.mae);
+    fmt::print("trajectory_relative_l2={:.6f}\n", latents.relative_l2);
+  }
   if (!comparison.frames.empty()) {
     fmt::print("frame0_psnr_db={:.4f}\n", comparison.frames.front().psnr_db);
     fmt::print("frame0_mae={:.4f}\n", comparison.frames.front().pixels.mae);
@@ -223,11 +230,18 @@ void add_compare(CLI::App& app) {
       ->add_option("--fail-below", options->fail_below,
                    "cosine=X or psnr=X (dB): exit with 1 below it; repeatable")
       ->type_name("METRIC=X");
+  CLI::Option* const trajectories =
+      command
+          ->add_option("--trajectories", options->trajectories,
+                       "Compare two files of generate --save-trajectory and run nothing")
+          ->expected(2)
+          ->type_name("FILE");
   command
-      ->add_option("--trajectories", options->trajectories,
-                   "Compare two files of generate --save-trajectory and run nothing")
+      ->add_option("--videos", options->videos,
+                   "Compare two .mp4, .webp or folders of frames and run nothing")
       ->expected(2)
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->excludes(trajectories);
   add_int("--step-index", options->step_index, "Step whose metrics count (-1, the last)");
   add_int("--warmup-runs", options->warmup_runs, "Runs before (0)")->check(whole_number(0, 1000));
   add_int("--measure-runs", options->measure_runs, "Measured runs (1)")

@@ -12,7 +12,12 @@ namespace dither::cli {
 namespace {
 
 double measured(const Comparison& comparison, const std::string& metric) {
-  if (metric == "cosine") return comparison.selected().similarity.cosine;
+  if (metric == "cosine") {
+    if (comparison.steps.empty()) {
+      throw Error(ErrorCode::kInvalidArgument, "--fail-below cosine: videos have no latents");
+    }
+    return comparison.selected().similarity.cosine;
+  }
   if (comparison.frames.empty()) {
     throw Error(ErrorCode::kInvalidArgument,
                 "--fail-below psnr: saved trajectories have no pictures");

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -20,7 +21,7 @@ struct ComparedSide {
   std::vector<double> peak_memory_mb;     ///< of the process, per measured run, in MiB
   std::vector<double> total_duration_ms;  ///< inside the pipeline, per measured run
   std::optional<std::string> output_file_path;
-  std::vector<Image> pictures;                 ///< the picture, or a video's first and middle frame
+  std::vector<Image> pictures;  ///< the picture, or those of a video's frames that are shown
   std::uint64_t transformer_weight_bytes = 0;  ///< resident, of its linear layers
   std::vector<std::string> precision_summary;  ///< a line per component
 };
@@ -61,7 +62,8 @@ struct LayerPrecisionRow {
   std::string fallback;
 };
 
-/// A candidate against a reference. Two saved trajectories have steps only.
+/// A candidate against a reference. Two saved trajectories have steps only, two files of videos
+/// frames only.
 struct Comparison {
   std::optional<ComparedRequest> request;
   ComparedSide reference;
@@ -76,12 +78,21 @@ struct Comparison {
   std::vector<LayerError> layers;
   std::vector<LayerPrecisionRow> precision;
 
+  /// Where there are steps.
   const StepSimilarity& selected() const { return steps[selected_step]; }
 };
 
 /// The step that an index means; negative ones count from the end. Throws kInvalidArgument, naming
 /// the number of steps.
 std::size_t select_step(int index, std::size_t steps);
+
+/// A frame of which reports show the pictures: "first frame", "middle frame" (index n / 2), "last
+/// frame". Of two frames the first and the last, of a picture itself, without a name.
+struct ShownFrame {
+  std::size_t index = 0;
+  std::string_view name;
+};
+std::vector<ShownFrame> shown_frames(std::size_t frames);
 
 /// Mean; 0 of nothing.
 double mean(const std::vector<double>& values);

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <string>
 #include <string_view>
 
@@ -67,25 +66,24 @@ std::string introduction(const Comparison& comparison) {
 }
 
 std::string result(const Comparison& comparison) {
-  const Similarity& s = comparison.selected().similarity;
   Rows rows = {{"", "cosine", "MAE", "RMSE", "max abs", "L2", "L2, relative", "PSNR (dB)"}};
   const auto add = [&rows](std::string title, const Similarity& similarity, std::string psnr) {
     rows.push_back({std::move(title), fmt::format("{:.6f}", similarity.cosine),
                     number(similarity.mae), number(similarity.rmse), number(similarity.max_abs),
                     number(similarity.l2), number(similarity.relative_l2), std::move(psnr)});
   };
-  add(fmt::format("latents after step {}", comparison.selected().step), s, "");
-  for (const auto& [name, similarity] : comparison.embeddings) add(name, similarity, "");
-  const auto add_picture = [&](const char* title, const PictureSimilarity& frame) {
-    add(title, frame.pixels, fmt::format("{:.2f}", frame.psnr_db));
-  };
-  const auto& frames = comparison.frames;
-  if (frames.size() == 1) add_picture("picture", frames.front());
-  if (frames.size() > 1) {
-    add_picture("first frame", frames.front());
-    add_picture("middle frame", frames[frames.size() / 2]);
-    add_picture("all frames", comparison.all_frames);
+  if (!comparison.steps.empty()) {
+    add(fmt::format("latents after step {}", comparison.selected().step),
+        comparison.selected().similarity, "");
   }
+  for (const auto& [name, similarity] : comparison.embeddings) add(name, similarity, "");
+  const auto add_picture = [&](std::string_view title, const PictureSimilarity& frame) {
+    add(std::string(title), frame.pixels, fmt::format("{:.2f}", frame.psnr_db));
+  };
+  for (const auto& [index, name] : shown_frames(comparison.frames.size())) {
+    add_picture(name.empty() ? "picture" : name, comparison.frames[index]);
+  }
+  if (comparison.frames.size() > 1) add_picture("all frames", comparison.all_frames);
   return heading("Result") + html::table(rows, 1);
 }
 
@@ -102,12 +100,12 @@ std::string frame_curve(const Comparison& comparison) {
 
 std::string pictures(const Comparison& comparison) {
   if (comparison.frames.empty()) return {};
-  constexpr std::array kFrames = {", first frame", ", middle frame"};
   const auto& references = comparison.reference.pictures;
   const auto& candidates = comparison.candidate.pictures;
   std::string out = heading("Pictures");
-  for (std::size_t i = 0; i < std::min(references.size(), candidates.size()); ++i) {
-    const std::string which = comparison.frames.size() > 1 ? kFrames.at(i) : "";
+  const std::vector<ShownFrame> shown = shown_frames(comparison.frames.size());
+  for (std::size_t i = 0; i < std::min({shown.size(), references.size(), candidates.size()}); ++i) {
+    const std::string which = shown[i].name.empty() ? "" : fmt::format(", {}", shown[i].name);
     out += html::picture(references[i], "reference" + which) +
            html::picture(candidates[i], "candidate" + which) +
            html::picture(amplified_difference(references[i], candidates[i], kGain),
@@ -117,6 +115,7 @@ std::string pictures(const Comparison& comparison) {
 }
 
 std::string curves(const Comparison& comparison) {
+  if (comparison.steps.empty()) return {};
   const auto curve = [&](std::string_view title, double Similarity::* metric) {
     std::vector<double> values;
     for (const StepSimilarity& step : comparison.steps) values.push_back(step.similarity.*metric);

@@ -59,6 +59,7 @@ Json frame_json(const PictureSimilarity& frame) {
 }
 
 Json trajectory_json(const Comparison& comparison) {
+  if (comparison.steps.empty()) return {};
   Json per_step = Json::array();
   for (const StepSimilarity& step : comparison.steps) per_step.push_back(step_json(step));
   Json shape = Json::array();
@@ -141,6 +142,13 @@ std::size_t select_step(int index, std::size_t steps) {
                 fmt::format("step index {} is outside the {} steps", index, steps));
   }
   return static_cast<std::size_t>(step);
+}
+
+std::vector<ShownFrame> shown_frames(std::size_t frames) {
+  if (frames == 0) return {};
+  if (frames == 1) return {{0, ""}};
+  if (frames == 2) return {{0, "first frame"}, {1, "last frame"}};
+  return {{0, "first frame"}, {frames / 2, "middle frame"}, {frames - 1, "last frame"}};
 }
 
 double mean(const std::vector<double>& values) {

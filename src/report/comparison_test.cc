@@ -121,6 +121,41 @@ TEST(ComparisonHtml, NeedsNothingButItself) {
   EXPECT_LT(page.size(), 20'000U);
 }
 
+/// Two files of videos: frames and no steps.
+Comparison videos(std::size_t frames) {
+  Comparison comparison;
+  FrameSimilarities similarities;
+  for (std::size_t i = 0; i < frames; ++i) {
+    similarities.add(solid_image(2, 2, 10), solid_image(2, 2, static_cast<std::uint8_t>(10 + i)));
+  }
+  comparison.frames = similarities.frames();
+  comparison.all_frames = similarities.all();
+  const std::vector<Image> pictures(shown_frames(frames).size(), solid_image(2, 2, 10));
+  comparison.reference.pictures = comparison.candidate.pictures = pictures;
+  return comparison;
+}
+
+TEST(ComparisonHtml, ShowsAVideosFirstMiddleAndLastFrame) {
+  const std::string page = comparison_html(videos(5));
+  for (const char* text : {"reference, first frame", "candidate, middle frame",
+                           "difference x 8, last frame", "PSNR of every frame", "all frames"}) {
+    EXPECT_THAT(page, HasSubstr(text));
+  }
+  EXPECT_THAT(page, Not(HasSubstr("step")));
+  EXPECT_THAT(comparison_html(videos(2)), Not(HasSubstr("middle")));
+}
+
+TEST(ComparisonJson, VideosHaveNoTrajectory) {
+  std::string text = comparison_json(videos(5));
+  for (std::size_t at; (at = text.find("Infinity")) != std::string::npos;)
+    text.replace(at, 8, 1, '9');
+  const auto json = nlohmann::json::parse(text);
+  EXPECT_TRUE(json["trajectory_metrics"].is_null());
+  EXPECT_EQ(json["output_metrics"]["num_frames"], 5);
+  EXPECT_EQ(json["output_metrics"]["mid_frame_metrics"]["mae"], 2);
+  EXPECT_EQ(json["output_metrics"]["all_frames_metrics"]["mae"], 2);  // of 0, 1, 2, 3, 4
+}
+
 TEST(SelectStep, CountsFromTheEndToo) {
   EXPECT_EQ(select_step(-1, 20), 19U);
   EXPECT_EQ(select_step(0, 20), 0U);

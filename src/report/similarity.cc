@@ -45,47 +45,81 @@ void check_same_size(const Image& reference, const Image& candidate) {
                           describe(reference), describe(candidate)));
 }
 
+SimilaritySums sums_of(const Image& reference, const Image& candidate) {
+  check_same_size(reference, candidate);
+  const std::vector<float> r(reference.pixels.begin(), reference.pixels.end());
+  const std::vector<float> c(candidate.pixels.begin(), candidate.pixels.end());
+  SimilaritySums sums;
+  sums.add(r, c);
+  return sums;
+}
+
+PictureSimilarity similarity_of(const SimilaritySums& sums) {
+  PictureSimilarity result{.pixels = sums.result()};
+  result.psnr_db = psnr_db(result.pixels.mse);
+  return result;
+}
+
 }  // namespace
 
-Similarity compare_values(std::span<const float> reference, std::span<const float> candidate) {
-  if (reference.size() != candidate.size() || reference.empty()) {
+void SimilaritySums::add(std::span<const float> reference, std::span<const float> candidate) {
+  if (reference.size() != candidate.size()) {
     throw Error(ErrorCode::kInvalidArgument, fmt::format("cannot compare {} values with {}",
                                                          reference.size(), candidate.size()));
   }
-  double dot = 0;
-  double reference_squared = 0;
-  double candidate_squared = 0;
-  double absolute = 0;
-  double squared = 0;
-  Similarity result;
+  count_ += reference.size();
   for (std::size_t i = 0; i < reference.size(); ++i) {
     const double r = reference[i];
     const double c = candidate[i];
     const double difference = std::fabs(c - r);
-    dot += r * c;
-    reference_squared += r * r;
-    candidate_squared += c * c;
-    absolute += difference;
-    squared += difference * difference;
+    dot_ += r * c;
+    reference_squared_ += r * r;
+    candidate_squared_ += c * c;
+    absolute_ += difference;
+    squared_ += difference * difference;
     // Written so that a NaN stays: no comparison with it is true.
-    if (!(difference <= result.max_abs)) result.max_abs = difference;
+    if (!(difference <= max_abs_)) max_abs_ = difference;
   }
-  const auto count = static_cast<double>(reference.size());
-  if (reference_squared == 0 || candidate_squared == 0) {
-    result.cosine = reference_squared == candidate_squared ? 1 : 0;
+}
+
+void SimilaritySums::add(const SimilaritySums& part) {
+  count_ += part.count_;
+  dot_ += part.dot_;
+  reference_squared_ += part.reference_squared_;
+  candidate_squared_ += part.candidate_squared_;
+  absolute_ += part.absolute_;
+  squared_ += part.squared_;
+  if (!(part.max_abs_ <= max_abs_)) max_abs_ = part.max_abs_;
+}
+
+Similarity SimilaritySums::result() const {
+  if (count_ == 0) {
+    throw Error(ErrorCode::kInvalidArgument, "cannot compare 0 values with 0");
+  }
+  Similarity result;
+  result.max_abs = max_abs_;
+  const auto count = static_cast<double>(count_);
+  if (reference_squared_ == 0 || candidate_squared_ == 0) {
+    result.cosine = reference_squared_ == candidate_squared_ ? 1 : 0;
   } else {
-    result.cosine = dot / (std::sqrt(reference_squared) * std::sqrt(candidate_squared));
+    result.cosine = dot_ / (std::sqrt(reference_squared_) * std::sqrt(candidate_squared_));
   }
-  result.mae = absolute / count;
-  result.mse = squared / count;
+  result.mae = absolute_ / count;
+  result.mse = squared_ / count;
   result.rmse = std::sqrt(result.mse);
-  result.l2 = std::sqrt(squared);
-  if (reference_squared > 0) {
-    result.relative_l2 = result.l2 / std::sqrt(reference_squared);
+  result.l2 = std::sqrt(squared_);
+  if (reference_squared_ > 0) {
+    result.relative_l2 = result.l2 / std::sqrt(reference_squared_);
   } else if (result.l2 != 0) {
     result.relative_l2 = std::numeric_limits<double>::infinity();
   }
   return result;
+}
+
+Similarity compare_values(std::span<const float> reference, std::span<const float> candidate) {
+  SimilaritySums sums;
+  sums.add(reference, candidate);
+  return sums.result();
 }
 
 std::vector<StepSimilarity> compare_steps(const LatentSteps& reference,
@@ -114,13 +148,16 @@ double psnr_db(double mse) {
 }
 
 PictureSimilarity compare_pictures(const Image& reference, const Image& candidate) {
-  check_same_size(reference, candidate);
-  const std::vector<float> r(reference.pixels.begin(), reference.pixels.end());
-  const std::vector<float> c(candidate.pixels.begin(), candidate.pixels.end());
-  PictureSimilarity result{.pixels = compare_values(r, c)};
-  result.psnr_db = psnr_db(result.pixels.mse);
-  return result;
+  return similarity_of(sums_of(reference, candidate));
 }
+
+void FrameSimilarities::add(const Image& reference, const Image& candidate) {
+  const SimilaritySums sums = sums_of(reference, candidate);
+  frames_.push_back(similarity_of(sums));
+  sums_.add(sums);
+}
+
+PictureSimilarity FrameSimilarities::all() const { return similarity_of(sums_); }
 
 Image amplified_difference(const Image& reference, const Image& candidate, int gain) {
   check_same_size(reference, candidate);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -19,6 +20,26 @@ struct Similarity {
   double max_abs = 0;      ///< max |c - r|
   double l2 = 0;           ///< |c - r|
   double relative_l2 = 0;  ///< |c - r| / |r|; 0 when both are 0, infinite when |r| is
+};
+
+/// What a Similarity is made of, summed up over parts. Of pixels, which are integers, the parts do
+/// not change a bit.
+class SimilaritySums {
+ public:
+  /// Throws kInvalidArgument when the spans differ in length.
+  void add(std::span<const float> reference, std::span<const float> candidate);
+  void add(const SimilaritySums& part);
+  /// Throws kInvalidArgument when nothing was added.
+  Similarity result() const;
+
+ private:
+  std::size_t count_ = 0;
+  double dot_ = 0;
+  double reference_squared_ = 0;
+  double candidate_squared_ = 0;
+  double absolute_ = 0;
+  double squared_ = 0;
+  double max_abs_ = 0;
 };
 
 /// Throws kInvalidArgument when the spans differ in length or are empty.
@@ -53,6 +74,20 @@ double psnr_db(double mse);
 
 /// Throws kInvalidArgument, naming both sizes, when they differ.
 PictureSimilarity compare_pictures(const Image& reference, const Image& candidate);
+
+/// Compares videos frame by frame.
+class FrameSimilarities {
+ public:
+  /// Throws like compare_pictures().
+  void add(const Image& reference, const Image& candidate);
+  const std::vector<PictureSimilarity>& frames() const { return frames_; }
+  /// Over the pixels of all frames. Throws kInvalidArgument when there are none.
+  PictureSimilarity all() const;
+
+ private:
+  std::vector<PictureSimilarity> frames_;
+  SimilaritySums sums_;
+};
 
 /// |candidate - reference| * gain per sample, saturated: what eyes would miss.
 Image amplified_difference(const Image& reference, const Image& candidate, int gain);

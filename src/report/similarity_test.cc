@@ -104,6 +104,23 @@ TEST(ComparePictures, PsnrByHand) {
               AllOf(HasSubstr("2 x 3"), HasSubstr("3 x 2")));
 }
 
+TEST(FrameSimilarities, AllFramesAreOnePicture) {
+  FrameSimilarities frames;
+  EXPECT_EQ(error_of([&] { frames.all(); }).code(), ErrorCode::kInvalidArgument);
+  frames.add(solid_image(2, 1, 10), solid_image(2, 1, 13));
+  frames.add(solid_image(2, 1, 200), solid_image(2, 1, 199));
+  Image reference = solid_image(2, 2, 10);
+  Image candidate = solid_image(2, 2, 13);
+  std::fill_n(reference.row(1), 6, std::uint8_t{200});
+  std::fill_n(candidate.row(1), 6, std::uint8_t{199});
+  const PictureSimilarity all = compare_pictures(reference, candidate);
+  EXPECT_EQ(frames.frames().size(), 2U);
+  EXPECT_EQ(frames.frames().back().pixels.mae, 1);
+  EXPECT_EQ(frames.all().pixels.cosine, all.pixels.cosine);
+  EXPECT_EQ(frames.all().pixels.max_abs, 3);
+  EXPECT_EQ(frames.all().psnr_db, all.psnr_db);
+}
+
 TEST(AmplifiedDifference, SaturatesAndForgetsTheSign) {
   const Image a = solid_image(1, 1, 100);
   EXPECT_EQ(amplified_difference(a, solid_image(1, 1, 97), 8).pixels[0], 24);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
 #include <set>
 #include <span>
 #include <utility>
@@ -79,16 +78,6 @@ std::vector<LayerPrecisionRow> precision_rows(const Pipeline& pipeline) {
   return rows;
 }
 
-/// All frames as one picture.
-Image one_below_the_other(const std::vector<Image>& frames) {
-  Image all = frames.front();
-  for (const Image& frame : std::span(frames).subspan(1)) {
-    all.height += frame.height;
-    all.pixels.insert(all.pixels.end(), frame.pixels.begin(), frame.pixels.end());
-  }
-  return all;
-}
-
 /// A side that has drawn. The pipeline stays loaded until this goes.
 struct Drawn {
   LoadedPipeline loaded;
@@ -122,8 +111,9 @@ Drawn draw(const CompareOptions& options, const LoadOptions& load,
     drawn.frames = std::move(result.outputs.front().frames);
     drawn.trajectory = std::move(*result.outputs.front().trajectory);
   }
-  drawn.side.pictures = {drawn.frames.front()};
-  if (drawn.frames.size() > 1) drawn.side.pictures.push_back(drawn.frames[drawn.frames.size() / 2]);
+  for (const ShownFrame& shown : shown_frames(drawn.frames.size())) {
+    drawn.side.pictures.push_back(drawn.frames[shown.index]);
+  }
   // Enough to see every layer, and too little to disturb what was measured.
   LinearCollector linears(layer_rows(pipeline.attestation()));
   drawn.loaded.backend->set_linear_probe(&linears);
@@ -191,10 +181,12 @@ Comparison compare_models(const CompareOptions& options, const ProgressCallback&
       .layers = {},
       .precision = precision_rows(*candidate.loaded.pipeline)};
   comparison.selected_step = select_step(options.step_index, comparison.steps.size());
-  std::ranges::transform(reference.frames, candidate.frames, std::back_inserter(comparison.frames),
-                         compare_pictures);
-  comparison.all_frames = compare_pictures(one_below_the_other(reference.frames),
-                                           one_below_the_other(candidate.frames));
+  FrameSimilarities frames;
+  for (std::size_t i = 0; i < std::min(reference.frames.size(), candidate.frames.size()); ++i) {
+    frames.add(reference.frames[i], candidate.frames[i]);
+  }
+  comparison.frames = frames.frames();
+  comparison.all_frames = frames.all();
   comparison.layers = compare_layers(options, candidate, progress);
   return comparison;
 }

@@ -31,4 +31,10 @@ Comparison compare_models(const CompareOptions& options, const ProgressCallback&
 Comparison compare_trajectory_files(const std::filesystem::path& reference,
                                     const std::filesystem::path& candidate, int step_index);
 
+/// Compares two videos (open_video()) frame by frame, in the memory of a few. Throws
+/// kInvalidArgument, naming both files, when their frames differ in number or size, and like
+/// open_video().
+Comparison compare_video_files(const std::filesystem::path& reference,
+                               const std::filesystem::path& candidate);
+
 }  // namespace dither
