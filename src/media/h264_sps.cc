@@ -46,11 +46,11 @@ class BitReader {
 
   /// Exp-Golomb code ue(v), 9.1.
   std::uint32_t ue() {
-    int zeros = 0;
+    std::uint32_t zeros = 0;
     while (u(1) == 0) {
-      if (++zeros > 31) refuse("an Exp-Golomb code of more than 63 bits", zeros);
+      if (++zeros > 31) refuse("leadingZeroBits", zeros);
     }
-    return (1U << zeros) - 1 + u(zeros);
+    return (1U << zeros) - 1 + u(static_cast<int>(zeros));
   }
 
   /// Throws unless the value is the only one that is supported.

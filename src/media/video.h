@@ -49,7 +49,8 @@ void check_video(const std::filesystem::path& path, const VideoSettings& setting
 /// By the path's ending. Equal frames and settings give equal bytes with the same libraries.
 /// - ".mp4": H.264, 4:2:0, BT.709, QP 16 throughout, a key frame at least every two seconds;
 ///   width and height must be even, at least 16 each and at most 4096 x 2304 in all.
-/// - ".webp": lossy WebP of quality 90, each frame whole, repeated forever.
+/// - ".webp": lossy WebP of quality 90, each frame whole, repeated forever; one frame alone is a
+///   still WebP.
 /// - none: a folder of frame-0000.png, frame-0001.png, ..., which replaces one of that name that
 ///   holds nothing else.
 /// An MP4's and a WebP's coded frames are held in memory until finish().
@@ -66,7 +67,8 @@ struct VideoInfo {
   int width = 0;
   int height = 0;
   int frames = 0;
-  double fps = 0;  ///< frames over their duration; 0: a folder of frames, which has none
+  double fps =
+      0;  ///< frames over their duration; 0: not in the file (a folder, a WebP of one frame)
   PngText text = {};
 };
 
