@@ -26,8 +26,8 @@ std::optional<int> frame_number(const std::string& name) {
 
 class FrameFolderWriter final : public VideoWriter {
  public:
-  FrameFolderWriter(const fs::path& path, const VideoSettings& settings)
-      : path_(path), settings_(settings), folder_(path) {}
+  FrameFolderWriter(fs::path path, VideoSettings settings)
+      : path_(std::move(path)), settings_(std::move(settings)), folder_(path_) {}
 
   void add(const Image& frame) override {
     check_frame(frame, settings_, path_);

@@ -59,28 +59,28 @@ constexpr int dot(const Weights& weights, int r, int g, int b) {
 
 void luma_row(const std::uint8_t* rgb, int width, std::uint8_t* y) {
   constexpr int kOffset = (16 << kBits) + kHalf;
-  for (int x = 0; x < width; ++x) {
-    const int sum = dot(kLuma, rgb[3 * x], rgb[3 * x + 1], rgb[3 * x + 2]);
+  for (int x = 0; x < width; ++x, rgb += 3) {
+    const int sum = dot(kLuma, rgb[0], rgb[1], rgb[2]);
     y[x] = static_cast<std::uint8_t>((sum + kOffset) >> kBits);
   }
 }
 
 /// One row of chroma of two rows of pixels. `sums` [3, width + 1] is scratch: per channel the sums
 /// of the two rows, after a copy of the first.
-void chroma_row(const std::uint8_t* upper, const std::uint8_t* lower, int width,
+void chroma_row(const std::uint8_t* upper, const std::uint8_t* lower, std::size_t width,
                 std::vector<int>& sums, std::uint8_t* cb, std::uint8_t* cr) {
-  const int stride = width + 1;
-  for (int c = 0; c < 3; ++c) {
-    int* const row = sums.data() + static_cast<std::ptrdiff_t>(c) * stride;
-    for (int x = 0; x < width; ++x) row[x + 1] = upper[3 * x + c] + lower[3 * x + c];
+  const std::size_t stride = width + 1;
+  for (std::size_t c = 0; c < 3; ++c) {
+    int* const row = sums.data() + c * stride;
+    for (std::size_t x = 0; x < width; ++x) row[x + 1] = upper[3 * x + c] + lower[3 * x + c];
     row[0] = row[1];
   }
-  const auto filtered = [&](int channel, int x) {
-    const int* const row = sums.data() + static_cast<std::ptrdiff_t>(channel) * stride + 2 * x;
+  const auto filtered = [&](std::size_t channel, std::size_t x) {
+    const int* const row = sums.data() + channel * stride + 2 * x;
     return row[0] + 2 * row[1] + row[2];
   };
   constexpr int kOffset = (128 << kBits) + kHalf;
-  for (int x = 0; x < width / 2; ++x) {
+  for (std::size_t x = 0; x < width / 2; ++x) {
     const int r = filtered(0, x);
     const int g = filtered(1, x);
     const int b = filtered(2, x);
@@ -97,13 +97,13 @@ constexpr int kGreenFromCr = fixed(2 * (1 - kRed) * kRed / kGreen * 255.0 / 224.
 constexpr int kGreenFromCb = fixed(2 * (1 - kBlue) * kBlue / kGreen * 255.0 / 224.0, kBits - 3);
 
 /// Chroma of a row of pixels, in eighths: 3 to 1 between rows, in the middle between columns.
-void upsample(const std::uint8_t* near, const std::uint8_t* far, int width, std::vector<int>& out) {
-  const int columns = width / 2;
-  const auto column = [&](int x) { return 3 * near[x] + far[x]; };
-  for (int x = 0; x < columns; ++x) {
+void upsample(const std::uint8_t* near, const std::uint8_t* far, std::vector<int>& out) {
+  const std::size_t columns = out.size() / 2;
+  const auto column = [&](std::size_t x) { return 3 * near[x] + far[x]; };
+  for (std::size_t x = 0; x < columns; ++x) {
     const int value = column(x);
-    out[static_cast<std::size_t>(2 * x)] = 2 * value;
-    out[static_cast<std::size_t>(2 * x) + 1] = value + column(std::min(x + 1, columns - 1));
+    out[2 * x] = 2 * value;
+    out[2 * x + 1] = value + column(std::min(x + 1, columns - 1));
   }
 }
 
@@ -113,13 +113,13 @@ std::uint8_t saturated(int value) {
 
 void rgb_row(const std::uint8_t* y, const int* cb, const int* cr, int width, std::uint8_t* rgb) {
   constexpr int kGrey = 128 * 8;
-  for (int x = 0; x < width; ++x) {
+  for (int x = 0; x < width; ++x, rgb += 3) {
     const int luma = (y[x] - 16) * kFromLuma;
     const int blue = cb[x] - kGrey;
     const int red = cr[x] - kGrey;
-    rgb[3 * x] = saturated(luma + kRedFromCr * red);
-    rgb[3 * x + 1] = saturated(luma - kGreenFromCr * red - kGreenFromCb * blue);
-    rgb[3 * x + 2] = saturated(luma + kBlueFromCb * blue);
+    rgb[0] = saturated(luma + kRedFromCr * red);
+    rgb[1] = saturated(luma - kGreenFromCr * red - kGreenFromCb * blue);
+    rgb[2] = saturated(luma + kBlueFromCb * blue);
   }
 }
 
@@ -148,7 +148,7 @@ I420 to_i420(const Image& image) {
     luma_row(upper, image.width, out.y.data() + row * width);
     luma_row(lower, image.width, out.y.data() + (row + 1) * width);
     const std::size_t chroma = row / 2 * (width / 2);
-    chroma_row(upper, lower, image.width, sums, out.cb.data() + chroma, out.cr.data() + chroma);
+    chroma_row(upper, lower, width, sums, out.cb.data() + chroma, out.cr.data() + chroma);
   }
   return out;
 }
@@ -164,8 +164,8 @@ Image to_rgb(const I420View& picture) {
     const auto at = [&](const std::uint8_t* plane, int row) {
       return plane + row * picture.chroma_stride;
     };
-    upsample(at(picture.cb, near), at(picture.cb, far), picture.width, cb);
-    upsample(at(picture.cr, near), at(picture.cr, far), picture.width, cr);
+    upsample(at(picture.cb, near), at(picture.cb, far), cb);
+    upsample(at(picture.cr, near), at(picture.cr, far), cr);
     rgb_row(picture.y + y * picture.y_stride, cb.data(), cr.data(), picture.width, image.row(y));
   }
   return image;
