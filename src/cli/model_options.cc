@@ -189,7 +189,7 @@ LoadOptions to_load_options(const ModelOptions& options) {
   load.weights.dummy_quantization =
       parse_dummy_quantization(options.dummy_quantization.value_or("none")).value();
   if (const auto& name = options.dummy_quantization_2) {
-    load.weights.dummy_quantization_2 = parse_dummy_quantization(*name).value();
+    load.weights.dummy_quantization_2 = parse_dummy_quantization(*name);
   }
   load.weights.attention =
       parse_attention_schedule(options.attention_precision.value_or("bf16")).value();
