@@ -101,6 +101,7 @@ LoadOptions make_load_options(ModelOptions options, const std::optional<PictureP
   if (!options.weight_only_fp8) weights.policy.keep_fp8 = from->policy.keep_fp8;
   if (!options.nvfp4_as) weights.policy.nvfp4_as_fp8 = from->policy.nvfp4_as_fp8;
   if (!options.text_encoder_precision) weights.fp8_text_encoder = from->fp8_text_encoder;
+  if (!options.vae_precision) weights.vae = from->vae;
   return load;
 }
 

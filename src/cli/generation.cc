@@ -151,6 +151,7 @@ PictureParameters Generation::parameters(const GenerateRequest& request,
   picture.attention = load_options_.weights.attention;
   picture.policy = load_options_.weights.policy;
   picture.fp8_text_encoder = load_options_.weights.fp8_text_encoder;
+  picture.vae = load_options_.weights.vae;
   picture.noise = request.noise;
   picture.seed = drawn.seed;
   picture.request = result.request;

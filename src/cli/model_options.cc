@@ -145,6 +145,8 @@ void add_weight_options(CLI::App& app, const std::string& prefix, const std::str
       "NVFP4 weights in memory: bf16 (exact), or fp8, which is multiplied in FP8 if calibrated");
   add("text-encoder-precision", options.text_encoder_precision, {"bf16", "fp8"},
       "Weights of the large text encoder (T5): bf16 (as computed), or fp8, half the memory");
+  add("vae-precision", options.vae_precision, {"auto", "bf16", "f32"},
+      "The autoencoder computes in: auto (as everything else, see --dtype), bf16 or f32");
 }
 
 std::string refuse_attention_precision(const std::string& text) {
@@ -187,13 +189,14 @@ LoadOptions to_load_options(const ModelOptions& options) {
   load.weights.dummy_quantization =
       parse_dummy_quantization(options.dummy_quantization.value_or("none")).value();
   if (const auto& name = options.dummy_quantization_2) {
-    load.weights.dummy_quantization_2 = parse_dummy_quantization(*name).value();
+    load.weights.dummy_quantization_2 = parse_dummy_quantization(*name);
   }
   load.weights.attention =
       parse_attention_schedule(options.attention_precision.value_or("bf16")).value();
   load.weights.policy.keep_fp8 = options.weight_only_fp8 == "keep";
   load.weights.policy.nvfp4_as_fp8 = options.nvfp4_as == "fp8";
   load.weights.fp8_text_encoder = options.text_encoder_precision == "fp8";
+  load.weights.vae = parse_vae_precision(options.vae_precision.value_or("auto")).value();
   load.dtype = parse_compute_dtype(options.dtype.value_or("auto"));
   if (options.device == "cpu") load.device = DeviceChoice::kCpu;
   if (options.device == "cuda") load.device = DeviceChoice::kCuda;

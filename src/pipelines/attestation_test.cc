@@ -61,6 +61,9 @@ TEST(WeightPrecision, IsNamedByItsOptions) {
   options.policy = {.keep_fp8 = true, .nvfp4_as_fp8 = true};
   EXPECT_EQ(weight_precision_name(options),
             "weight-only-fp8=keep,nvfp4-as=fp8,text-encoder-precision=fp8");
+  options = {};
+  options.vae = VaePrecision::kF32;
+  EXPECT_EQ(weight_precision_name(options), "vae-precision=f32");
 }
 
 }  // namespace

@@ -55,6 +55,8 @@ DType choose_dtype(std::optional<DType> wanted, const TensorSource& transformer)
   return dtype;
 }
 
+DType wider(DType a, DType b) { return a == DType::kF32 ? a : b; }
+
 std::unique_ptr<const Tokenizer> load_checked_tokenizer(const ModelFolder& folder,
                                                         LoadFormat format,
                                                         const TokenizerUse& use) {
@@ -101,7 +103,7 @@ quant::WeightPolicy weight_policy(const WeightOptions& options, std::string_view
 }
 
 ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDefaults& defaults,
-                                      DType dtype) {
+                                      DType dtype, DType vae_dtype) {
   constexpr std::int64_t kDefaultExtent = 1024;
   constexpr std::int64_t kLibraries = std::int64_t{256} << 20U;  // their scratch memory
   constexpr std::int64_t kLiveImages = 6;  // of a residual block and its convolution
@@ -117,7 +119,7 @@ ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDe
   };
   return {.text_encoding = bytes(sizes.text_bytes),
           .denoising = bytes(step),
-          .decoding = bytes(kLiveImages * pixels * sizes.vae_channels * element)};
+          .decoding = bytes(kLiveImages * pixels * sizes.vae_channels * dtype_bits(vae_dtype) / 8)};
 }
 
 void check_overridden_components(const ModelFolder& folder, const WeightOptions& options) {

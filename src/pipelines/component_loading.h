@@ -55,6 +55,9 @@ void refuse_foreign(const TensorSource& transformer, const ForeignTransformer& f
 DType native_dtype(const TensorSource& transformer);
 /// `wanted`, or native_dtype(). Throws kUnsupported for a dtype that no backend computes in.
 DType choose_dtype(std::optional<DType> wanted, const TensorSource& transformer);
+/// kF32 where either is: the dtype in which latents are scaled between a sampler and an autoencoder
+/// of another dtype.
+DType wider(DType a, DType b);
 
 /// A tokenizer, the encoder that reads its ids, and what stands in for it where weights are made
 /// up.
@@ -95,8 +98,9 @@ struct FlowSizes {
 
 /// What a picture of the model's default size (1024 x 1024 where it names none) takes on the device
 /// beside the weights: shares of the widest tensors, fitted to measured peaks of FLUX.1.
+/// `vae_dtype`: of the autoencoder's activations, `dtype` of all others.
 ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDefaults& defaults,
-                                      DType dtype);
+                                      DType dtype, DType vae_dtype);
 
 /// make(), a model; its linear layers become a part of `weights` where those are not null.
 template <typename Make>

@@ -21,6 +21,11 @@ constexpr std::array<std::pair<LoadFormat, std::string_view>, 2> kLoadFormats = 
     {LoadFormat::kAuto, "auto"},
     {LoadFormat::kDummy, "dummy"},
 }};
+constexpr std::array<std::pair<VaePrecision, std::string_view>, 3> kVaePrecisions = {{
+    {VaePrecision::kAuto, "auto"},
+    {VaePrecision::kBF16, "bf16"},
+    {VaePrecision::kF32, "f32"},
+}};
 
 /// The enumerator of a name in one of the tables above.
 template <typename Table>
@@ -84,11 +89,34 @@ std::optional<AttentionSchedule> parse_attention_schedule(std::string_view text)
   }
 }
 
+std::string_view vae_precision_name(VaePrecision precision) {
+  return kVaePrecisions[static_cast<std::size_t>(precision)].second;
+}
+
+std::optional<VaePrecision> parse_vae_precision(std::string_view name) {
+  return find_name(kVaePrecisions, name);
+}
+
+DType vae_dtype(VaePrecision precision, DType activations) {
+  switch (precision) {
+    case VaePrecision::kAuto:
+      return activations;
+    case VaePrecision::kBF16:
+      return DType::kBF16;
+    case VaePrecision::kF32:
+      return DType::kF32;
+  }
+  return activations;
+}
+
 std::string weight_precision_name(const WeightOptions& options) {
-  std::vector<std::string_view> names;
+  std::vector<std::string> names;
   if (options.policy.keep_fp8) names.emplace_back("weight-only-fp8=keep");
   if (options.policy.nvfp4_as_fp8) names.emplace_back("nvfp4-as=fp8");
   if (options.fp8_text_encoder) names.emplace_back("text-encoder-precision=fp8");
+  if (options.vae != VaePrecision::kAuto) {
+    names.push_back(fmt::format("vae-precision={}", vae_precision_name(options.vae)));
+  }
   return names.empty() ? "default" : fmt::format("{}", fmt::join(names, ","));
 }
 

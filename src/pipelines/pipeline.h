@@ -158,6 +158,20 @@ std::string attention_schedule_name(const AttentionSchedule& schedule);
 /// The inverse; either of first and last may be left out. Nothing for other words.
 std::optional<AttentionSchedule> parse_attention_schedule(std::string_view text);
 
+/// What the autoencoder's weights and activations are.
+enum class VaePrecision : std::uint8_t {
+  kAuto,  ///< as the pipeline's other activations
+  kBF16,
+  kF32,
+};
+
+/// "auto", "bf16", "f32": the name in options and pictures.
+std::string_view vae_precision_name(VaePrecision precision);
+/// The inverse of vae_precision_name; nothing for an unknown name.
+std::optional<VaePrecision> parse_vae_precision(std::string_view name);
+/// `activations`: the dtype of the pipeline's.
+DType vae_dtype(VaePrecision precision, DType activations);
+
 /// Where a pipeline's weights come from beside its folders, how sure of them it must be, and what
 /// it makes of them.
 struct WeightOptions {
@@ -176,9 +190,11 @@ struct WeightOptions {
   quant::WeightPolicy policy = {};
   /// The linear weights of the large text encoder (T5) become weight-only E4M3.
   bool fp8_text_encoder = false;
+  VaePrecision vae = VaePrecision::kAuto;
 };
 
-/// "default", or what is not: "weight-only-fp8=keep,nvfp4-as=fp8,text-encoder-precision=fp8".
+/// "default", or what is not:
+/// "weight-only-fp8=keep,nvfp4-as=fp8,text-encoder-precision=fp8,vae-precision=f32".
 std::string weight_precision_name(const WeightOptions& options);
 
 /// Told after every denoising step. Return false to stop: generate() throws kCancelled.

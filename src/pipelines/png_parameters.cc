@@ -84,6 +84,9 @@ std::string to_json(const PictureParameters& parameters) {
   if (parameters.policy.keep_fp8) json["weight_only_fp8"] = "keep";
   if (parameters.policy.nvfp4_as_fp8) json["nvfp4_as"] = "fp8";
   if (parameters.fp8_text_encoder) json["text_encoder_precision"] = "fp8";
+  if (parameters.vae != VaePrecision::kAuto) {
+    json["vae_precision"] = vae_precision_name(parameters.vae);
+  }
   json["noise"] = noise_source_name(parameters.noise);
   json["seed"] = std::to_string(parameters.seed);
   json["prompt"] = request.prompt;
@@ -129,6 +132,8 @@ PictureParameters parse_picture_parameters(std::string_view json, std::string_vi
   parameters.policy.keep_fp8 = is("weight_only_fp8", "expand", "keep");
   parameters.policy.nvfp4_as_fp8 = is("nvfp4_as", "bf16", "fp8");
   parameters.fp8_text_encoder = is("text_encoder_precision", "bf16", "fp8");
+  const auto vae = document.get<std::string>("vae_precision", "auto");
+  parameters.vae = known(parse_vae_precision(vae), path, "vae_precision", vae);
   const auto noise = document.get<std::string>("noise");
   parameters.noise = known(parse_noise_source(noise), path, "noise", noise);
   parameters.seed = parse_seed(document.get<std::string>("seed"), path);

@@ -31,6 +31,7 @@ struct PictureParameters {
   AttentionSchedule attention = {};
   quant::WeightPolicy policy = {};  ///< WeightOptions::policy
   bool fp8_text_encoder = false;
+  VaePrecision vae = VaePrecision::kAuto;
   NoiseSource noise = NoiseSource::kTorchCpu;
   std::uint64_t seed = 0;  ///< of this picture
   ResolvedRequest request;

@@ -62,22 +62,28 @@ TEST(PngParameters, VideosRepeatToo) {
 }
 
 TEST(PngParameters, WeightsInAnotherPrecisionAreNamed) {
-  for (const char* key : {"weight_only_fp8", "nvfp4_as", "text_encoder_precision"}) {
+  for (const char* key :
+       {"weight_only_fp8", "nvfp4_as", "text_encoder_precision", "vae_precision"}) {
     EXPECT_EQ(to_json(full()).find(key), std::string::npos) << key;
   }
   PictureParameters parameters = full();
   parameters.policy = {.keep_fp8 = true, .nvfp4_as_fp8 = true};
   parameters.fp8_text_encoder = true;
+  parameters.vae = VaePrecision::kF32;
   const std::string json = to_json(parameters);
   EXPECT_THAT(json, HasSubstr(R"("weight_only_fp8":"keep","nvfp4_as":"fp8",)"
-                              R"("text_encoder_precision":"fp8")"));
+                              R"("text_encoder_precision":"fp8","vae_precision":"f32")"));
   EXPECT_EQ(parse_picture_parameters(json, "a.png"), parameters);
-  std::string unknown = json;
-  unknown.replace(unknown.find(R"("keep")"), 6, R"("pack")");
-  const Error error = error_of([&] { parse_picture_parameters(unknown, "a.png"); });
-  EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-  EXPECT_THAT(error.what(),
-              AllOf(HasSubstr("a.png"), HasSubstr("weight_only_fp8"), HasSubstr("pack")));
+  const std::array<std::array<std::string, 3>, 2> refused = {
+      {{"weight_only_fp8", R"("keep")", R"("pack")"}, {"vae_precision", R"("f32")", R"("f16")"}}};
+  for (const auto& [key, value, other] : refused) {
+    std::string unknown = json;
+    unknown.replace(unknown.find(value), value.size(), other);
+    const Error error = error_of([&] { parse_picture_parameters(unknown, "a.png"); });
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("a.png"), HasSubstr(key),
+                                    HasSubstr(other.substr(1, other.size() - 2))));
+  }
 }
 
 TEST(PngParameters, DummyWeightsAreNamed) {

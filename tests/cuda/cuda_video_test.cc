@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <string>
 
 #include "cuda/cuda_ops.h"
 
@@ -87,6 +88,35 @@ TEST_P(CudaVideoOps, Conv3d) {
           return ops::conv3d(x, *conv, c.residual ? in.tensor(shape) : Tensor{});
         },
         2 * sum_error(c.c_in * kt * kh * kw), sum_bound(c.c_in * kt * kh * kw));
+  }
+}
+
+// The decoder's convolutions over time, at 832 x 480: cuDNN takes the video as it is. Were its
+// frames made channels of an image, they would be copied.
+TEST_P(CudaVideoOps, TheDecodersConvolutionsCopyNothing) {
+  Inputs in(*cuda_, GetParam());
+  for (const auto& c :
+       {Conv3dCase{1, 3, 60, 104, 384, 384, {3, 3, 3}, 1, {1, 1, 1, 1}, true, true},
+        Conv3dCase{1, 4, 120, 208, 192, 384, {3, 3, 3}, 1, {1, 1, 1, 1}, true, false},
+        Conv3dCase{1, 6, 240, 416, 192, 192, {3, 3, 3}, 1, {1, 1, 1, 1}, true, true},
+        Conv3dCase{1, 6, 480, 832, 96, 96, {3, 3, 3}, 1, {1, 1, 1, 1}, true, true}}) {
+    const auto& [kt, kh, kw] = c.kernel;
+    ops::Conv3dWeights weights;
+    weights.name = "conv";
+    weights.weight = in.host({c.c_out, c.c_in, kt, kh, kw});
+    weights.bias = in.host({c.c_out});
+    weights.padding = c.padding;
+    const auto conv = cuda_->prepare_conv3d(weights, GetParam());
+    const Tensor like = in.tensor({1});
+    const Tensor x = ops::empty_like(like, {c.batch, c.frames, c.h, c.w, c.c_in});
+    const Shape shape = {c.batch, conv->out_frames(c.frames), c.h, c.w, c.c_out};
+    const Tensor residual = c.residual ? ops::empty_like(like, shape) : Tensor();
+    std::string names;
+    for (const auto& kernel : cuda_->trace([&] { ops::conv3d(x, *conv, residual); })) {
+      names += kernel.name + "; ";
+    }
+    EXPECT_EQ(names.find("copy_units"), std::string::npos) << names;
+    RecordProperty(fmt::format("{} to {} channels", c.c_in, c.c_out), names);
   }
 }
 

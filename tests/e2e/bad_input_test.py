@@ -96,7 +96,8 @@ class Models(CommandTest):
     def test_weights_in_memory(self):
         for option, value, values in [("--weight-only-fp8", "maybe", ["expand", "keep"]),
                                       ("--nvfp4-as", "int8", ["bf16", "fp8"]),
-                                      ("--text-encoder-precision", "f32", ["bf16", "fp8"])]:
+                                      ("--text-encoder-precision", "f32", ["bf16", "fp8"]),
+                                      ("--vae-precision", "f16", ["auto", "bf16", "f32"])]:
             self.fail_with(2, "generate", "x", option, value, says=[option, value, *values])
             side = option.replace("--", "--candidate-", 1)
             self.fail_with(2, "compare", "x", side, value, says=[side, value, *values])

@@ -235,6 +235,23 @@ class Reports(CommandTest):
         self.assertNotEqual((self.folder / "a.png").read_bytes(),
                             (self.folder / "c.png").read_bytes())
 
+    def test_the_vaes_precision_is_kept_and_repeated(self):
+        for name, options in [("a", []), ("b", ["--vae-precision", "auto"]),
+                              ("c", ["--vae-precision", "f32"])]:
+            self.succeed("generate", "apple", "--dtype", "bf16", *options, "-o", f"{name}.png",
+                         "--save-trajectory", f"{name}.safetensors", *FAST)
+        a, b, c = ((self.folder / f"{name}.png").read_bytes() for name in "abc")
+        self.assertEqual(a, b)
+        self.assertNotEqual(a, c)
+        self.assertEqual(*(read_safetensors(self.folder / f"{name}.safetensors")[1]
+                           for name in "ac"))
+        self.assertIn(b'"vae_precision":"f32"', c)
+        self.succeed("generate", "--from", "c.png", "-o", "d.png", "--quiet")
+        self.assertEqual((self.folder / "d.png").read_bytes(), c)
+        self.succeed("generate", "--from", "c.png", "-o", "e.png", "--quiet",
+                     "--vae-precision", "auto")
+        self.assertEqual((self.folder / "e.png").read_bytes(), a)
+
     def test_trajectory(self):
         self.succeed("generate", "apple", "--save-trajectory", "t.safetensors", *FAST)
         header, data = read_safetensors(self.folder / "t.safetensors")

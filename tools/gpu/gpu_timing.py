@@ -190,8 +190,8 @@ def write_json(path, facts, records, **more):
         file.write("\n")
 
 
-def add_common_options(parser):
-    parser.add_argument("--variants", help="bf16,fp8-profile,fp8-full; by default all of the family")
+def add_common_options(parser, variants="bf16,fp8-profile,fp8-full; by default all of the family"):
+    parser.add_argument("--variants", help=variants)
     parser.add_argument("--seconds", type=float, default=3, help="measured, each")
     parser.add_argument("--warm-seconds", type=float, default=1, help="of the same before it")
     parser.add_argument("--json", help="write the records to this file")

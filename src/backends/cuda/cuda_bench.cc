@@ -278,6 +278,32 @@ BENCHMARK(conv3x3x3)
     ->Args({4, 480, 832, 96, 1})
     ->Args({8, 480, 832, 96, 1});
 
+/// The same product as one over images, as which a video is convolved where cuDNN has no kernel for
+/// it; without the copy that makes frames channels.
+void conv3x3_of_three_frames(benchmark::State& state) {
+  const std::int64_t frames = state.range(0);
+  const std::int64_t h = state.range(1);
+  const std::int64_t w = state.range(2);
+  const std::int64_t channels = state.range(3);
+  const auto weights = backend().prepare_conv2d(
+      {.name = "bench",
+       .weight = random_host({channels, 3 * channels, 3, 3}, DType::kBF16, 0.02F),
+       .bias = random_host({channels}, DType::kBF16, 0.02F),
+       .padding = {1, 1, 1, 1}},
+      DType::kBF16);
+  const Tensor x = random({frames, h, w, 3 * channels});
+  const Tensor residual = random({frames, h, w, channels});
+  time_calls(state, [&] { ops::conv2d(x, *weights, residual); });
+  report_flops(state, 2.0 * 27 * static_cast<double>(frames * h * w * channels * channels));
+}
+BENCHMARK(conv3x3_of_three_frames)
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->ArgNames({"frames", "h", "w", "channels"})
+    ->Args({2, 120, 208, 384})
+    ->Args({4, 240, 416, 192})
+    ->Args({4, 480, 832, 96});
+
 void channel_norm_silu(benchmark::State& state) {
   const std::int64_t channels = state.range(3);
   const Tensor x = random({1, state.range(0), state.range(1), state.range(2), channels});

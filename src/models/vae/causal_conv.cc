@@ -32,14 +32,14 @@ Tensor CausalConv3d::operator()(const Tensor& x, CausalHistory& history,
                residual);
 }
 
-Tensor CausalConv3d::operator()(const Tensor& input, const nn::ChannelNorm& norm,
-                                CausalHistory& history, const Tensor& residual) const {
-  return conv_(joined(input.shape(), input, history,
-                      [&](const Tensor& place) {
-                        const ops::Output out{.tensor = place};
-                        norm(input, out);
-                      }),
-               residual);
+Tensor CausalConv3d::operator()(Tensor input, const nn::ChannelNorm& norm, CausalHistory& history,
+                                const Tensor& residual) const {
+  const Tensor all = joined(input.shape(), input, history, [&](const Tensor& place) {
+    const ops::Output out{.tensor = place};
+    norm(input, out);
+  });
+  input = {};
+  return conv_(all, residual);
 }
 
 void CausalConv3d::remember(const Tensor& x, CausalHistory& history) const {

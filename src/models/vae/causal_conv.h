@@ -35,8 +35,9 @@ class CausalConv3d {
 
   /// x [1, f, h, w, C_in] -> [1, f / stride_t, h, w, C_out], plus `residual` where given.
   Tensor operator()(const Tensor& x, CausalHistory& history, const Tensor& residual = {}) const;
-  /// The same for x = activation(norm(input)), which goes to its place behind the history at once.
-  Tensor operator()(const Tensor& input, const nn::ChannelNorm& norm, CausalHistory& history,
+  /// The same for x = activation(norm(input)), which goes to its place behind the history at once;
+  /// an input that nobody else holds is gone when the convolution begins.
+  Tensor operator()(Tensor input, const nn::ChannelNorm& norm, CausalHistory& history,
                     const Tensor& residual = {}) const;
   /// x will be in the history of the next chunk; nothing is computed.
   void remember(const Tensor& x, CausalHistory& history) const;

@@ -62,7 +62,7 @@ class WanVaeDecoder {
     std::int64_t time_factor = 1;           ///< of the shortcut
   };
 
-  Tensor up(const UpBlock& block, const Tensor& x, CausalHistory& history) const;
+  Tensor up(const UpBlock& block, Tensor x, CausalHistory& history) const;
   Tensor decode(const Tensor& z, CausalHistory& history) const;
 
   DType dtype_;
@@ -105,7 +105,7 @@ class WanVaeEncoder {
     std::int64_t space_factor = 1;
   };
 
-  Tensor down(const DownBlock& block, const Tensor& x, CausalHistory& history) const;
+  Tensor down(const DownBlock& block, Tensor x, CausalHistory& history) const;
   Tensor encode(const Tensor& frames, CausalHistory& history) const;
 
   WanVaeConfig config_;

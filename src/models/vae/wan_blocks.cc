@@ -1,6 +1,7 @@
 #include "models/vae/wan_blocks.h"
 
 #include <cmath>
+#include <utility>
 
 #include "nn/attention.h"
 
@@ -14,9 +15,9 @@ WanResnet::WanResnet(const nn::WeightScope& scope)
   if (scope.has("conv_shortcut.weight")) conv_shortcut_.emplace(scope / "conv_shortcut");
 }
 
-Tensor WanResnet::operator()(const Tensor& x, CausalHistory& history) const {
+Tensor WanResnet::operator()(Tensor x, CausalHistory& history) const {
   const Tensor shortcut = conv_shortcut_ ? (*conv_shortcut_)(x) : x;
-  return conv2_(conv1_(x, norm1_, history), norm2_, history, shortcut);
+  return conv2_(conv1_(std::move(x), norm1_, history), norm2_, history, shortcut);
 }
 
 WanFrameAttention::WanFrameAttention(const nn::WeightScope& scope)
@@ -35,8 +36,8 @@ WanMidBlock::WanMidBlock(const nn::WeightScope& scope)
       attention_(scope / "attentions" / 0),
       second_(scope / "resnets" / 1) {}
 
-Tensor WanMidBlock::operator()(const Tensor& x, CausalHistory& history) const {
-  return second_(attention_(first_(x, history)), history);
+Tensor WanMidBlock::operator()(Tensor x, CausalHistory& history) const {
+  return second_(attention_(first_(std::move(x), history)), history);
 }
 
 }  // namespace dither::models

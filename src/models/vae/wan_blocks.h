@@ -14,7 +14,9 @@ namespace dither::models {
 class WanResnet {
  public:
   explicit WanResnet(const nn::WeightScope& scope);
-  Tensor operator()(const Tensor& x, CausalHistory& history) const;
+  /// Of an x that nobody else holds nothing is left when its last reader has read it: at full
+  /// resolution that is most of what a decoder takes. So it is in all that follows.
+  Tensor operator()(Tensor x, CausalHistory& history) const;
 
  private:
   nn::ChannelNorm norm1_;
@@ -41,7 +43,7 @@ class WanFrameAttention {
 class WanMidBlock {
  public:
   explicit WanMidBlock(const nn::WeightScope& scope);
-  Tensor operator()(const Tensor& x, CausalHistory& history) const;
+  Tensor operator()(Tensor x, CausalHistory& history) const;
 
  private:
   WanResnet first_;

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "models/vae/wan_autoencoder.h"
@@ -60,13 +61,14 @@ WanVaeDecoder::WanVaeDecoder(const nn::WeightScope& scope, const WanVaeConfig& c
   }
 }
 
-Tensor WanVaeDecoder::up(const UpBlock& block, const Tensor& x, CausalHistory& history) const {
-  Tensor y = x;
-  for (const WanResnet& resnet : block.resnets) y = resnet(y, history);
-  if (!block.upsampler) return y;
-  if (block.channels == 0) return (*block.upsampler)(y, history);
-  return (*block.upsampler)(
-      y, history, spread_channels(x, block.channels, block.time_factor, history.first_chunk()));
+Tensor WanVaeDecoder::up(const UpBlock& block, Tensor x, CausalHistory& history) const {
+  Tensor shortcut = block.channels != 0 ? x : Tensor();
+  for (const WanResnet& resnet : block.resnets) x = resnet(std::move(x), history);
+  if (!block.upsampler) return x;
+  if (shortcut.defined()) {
+    shortcut = spread_channels(shortcut, block.channels, block.time_factor, history.first_chunk());
+  }
+  return (*block.upsampler)(std::move(x), history, shortcut);
 }
 
 Tensor WanVaeDecoder::decode(const Tensor& z, CausalHistory& history) const {
@@ -74,14 +76,14 @@ Tensor WanVaeDecoder::decode(const Tensor& z, CausalHistory& history) const {
   Tensor x = conv_in_(z, history);
   {
     const ops::Region region(backend, "decoder.mid_block");
-    x = mid_block_(x, history);
+    x = mid_block_(std::move(x), history);
   }
   for (std::size_t i = 0; i < up_blocks_.size(); ++i) {
     const ops::Region region(backend, fmt::format("decoder.up_blocks.{}", i));
-    x = up(up_blocks_[i], x, history);
+    x = up(up_blocks_[i], std::move(x), history);
   }
   const ops::Region region(backend, "decoder.conv_out");
-  return unpatchify(conv_out_(x, norm_out_, history), patch_size_);
+  return unpatchify(conv_out_(std::move(x), norm_out_, history), patch_size_);
 }
 
 void WanVaeDecoder::operator()(const Tensor& latents, const OnFrames& on_frames,

@@ -34,16 +34,15 @@ WanVaeEncoder::WanVaeEncoder(const nn::WeightScope& scope, const WanVaeConfig& c
   }
 }
 
-Tensor WanVaeEncoder::down(const DownBlock& block, const Tensor& x, CausalHistory& history) const {
+Tensor WanVaeEncoder::down(const DownBlock& block, Tensor x, CausalHistory& history) const {
   Tensor shortcut;
   if (block.channels > 0) {
     shortcut = mean_channels(x, block.channels, block.time_factor, block.space_factor,
                              history.first_chunk());
   }
-  Tensor y = x;
-  for (const WanResnet& resnet : block.resnets) y = resnet(y, history);
-  if (block.downsampler) return (*block.downsampler)(y, history, shortcut);
-  return shortcut.defined() ? ops::add(y, shortcut) : y;
+  for (const WanResnet& resnet : block.resnets) x = resnet(std::move(x), history);
+  if (block.downsampler) return (*block.downsampler)(x, history, shortcut);
+  return shortcut.defined() ? ops::add(x, shortcut) : x;
 }
 
 Tensor WanVaeEncoder::encode(const Tensor& frames, CausalHistory& history) const {
@@ -51,10 +50,10 @@ Tensor WanVaeEncoder::encode(const Tensor& frames, CausalHistory& history) const
   Tensor x = conv_in_(patchify(frames, config_.patch_size), history);
   for (std::size_t i = 0; i < down_blocks_.size(); ++i) {
     const ops::Region region(backend, fmt::format("encoder.down_blocks.{}", i));
-    x = down(down_blocks_[i], x, history);
+    x = down(down_blocks_[i], std::move(x), history);
   }
   const ops::Region region(backend, "encoder.mid_block");
-  x = conv_out_(mid_block_(x, history), norm_out_, history);
+  x = conv_out_(mid_block_(std::move(x), history), norm_out_, history);
   return ops::contiguous(quant_conv_(x).slice(-1, 0, config_.z_dim));  // the rest: log variance
 }
 

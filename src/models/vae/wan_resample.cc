@@ -31,11 +31,11 @@ WanUpsampler::WanUpsampler(const nn::WeightScope& scope)
   if (scope.has("time_conv.weight")) time_conv_.emplace(scope / "time_conv");
 }
 
-Tensor WanUpsampler::operator()(const Tensor& x, CausalHistory& history,
-                                const Tensor& residual) const {
-  const bool doubles = time_conv_ && !history.first_chunk();
-  const Tensor frames = doubles ? interleave_frames((*time_conv_)(x, history)) : x;
-  return each_frame(conv_, ops::upsample_nearest2x(images_of(frames)), residual);
+Tensor WanUpsampler::operator()(Tensor x, CausalHistory& history, const Tensor& residual) const {
+  if (time_conv_ && !history.first_chunk()) x = interleave_frames((*time_conv_)(x, history));
+  const Tensor images = ops::upsample_nearest2x(images_of(x));
+  x = {};
+  return each_frame(conv_, images, residual);
 }
 
 WanDownsampler::WanDownsampler(const nn::WeightScope& scope)

@@ -17,8 +17,9 @@ class WanUpsampler {
  public:
   explicit WanUpsampler(const nn::WeightScope& scope);
 
-  /// [1, f, h, w, C] -> [1, f or 2 f, 2h, 2w, C'], plus `residual` where given.
-  Tensor operator()(const Tensor& x, CausalHistory& history, const Tensor& residual = {}) const;
+  /// [1, f, h, w, C] -> [1, f or 2 f, 2h, 2w, C'], plus `residual` where given. An x that nobody
+  /// else holds is gone when the last convolution begins.
+  Tensor operator()(Tensor x, CausalHistory& history, const Tensor& residual = {}) const;
 
  private:
   std::optional<CausalConv3d> time_conv_;

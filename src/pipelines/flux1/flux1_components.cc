@@ -21,11 +21,12 @@ MemoryPlan plan_flux1_memory(const Flux1Configs& configs, const Flux1Checkpoints
                              const GenerationDefaults& defaults, DType dtype,
                              const ops::Backend& backend, const WeightOptions& options) {
   const auto bytes = [&](const char* name, const nn::TensorTable& table,
-                         const quant::WeightSource& source) {
-    return component_bytes(name, table, source, dtype,
+                         const quant::WeightSource& source, DType computed) {
+    return component_bytes(name, table, source, computed,
                            weight_policy(options, name, kLargeTextEncoder));
   };
   const auto& [text_encoder, text_encoder_2, transformer, vae] = checkpoints;
+  const DType decoded = vae_dtype(options.vae, dtype);
   // T5's position bias in float32 and the hidden layer of its feed-forward layers.
   const models::T5Config& t5 = configs.text_encoder_2;
   const std::int64_t text = defaults.max_sequence_length.value_or(512);
@@ -37,19 +38,21 @@ MemoryPlan plan_flux1_memory(const Flux1Configs& configs, const Flux1Checkpoints
                                       6 * text * t5.d_ff * dtype_bits(dtype) / 8};
   return plan_memory(
       {{.bytes = bytes("text_encoder", models::clip_text_table(configs.text_encoder, *text_encoder),
-                       *text_encoder),
+                       *text_encoder, dtype),
         .stage = Stage::kTextEncoding},
        {.bytes = bytes("text_encoder_2",
                        models::t5_encoder_table(configs.text_encoder_2, *text_encoder_2),
-                       *text_encoder_2),
+                       *text_encoder_2, dtype),
         .stage = Stage::kTextEncoding},
-       {.bytes = bytes("transformer", models::flux1_table(configs.transformer), *transformer),
+       {.bytes =
+            bytes("transformer", models::flux1_table(configs.transformer), *transformer, dtype),
         .stage = Stage::kDenoising,
         .denoiser = true,
         .every_step = models::kFlux1Blocks},
-       {.bytes = bytes("vae", models::autoencoder_kl_table(configs.vae, *vae), *vae),
+       {.bytes = bytes("vae", models::autoencoder_kl_table(configs.vae, *vae), *vae, decoded),
         .stage = Stage::kDecoding}},
-      flow_activation_bytes(sizes, defaults, dtype), backend.available_memory(), options.offload);
+      flow_activation_bytes(sizes, defaults, dtype, decoded), backend.available_memory(),
+      options.offload);
 }
 
 /// Weights of the shapes that the configs give, in the spelling that the libraries write today.
@@ -128,14 +131,15 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
   MemoryPlan plan =
       plan_flux1_memory(configs, checkpoints, folder.defaults(), dtype, backend, options);
   ComponentRoots roots(backend, plan);
-  const auto root = [&](const char* name, const quant::WeightSource& source) {
-    return roots.root(name, source, dtype, weight_policy(options, name, kLargeTextEncoder));
+  const auto root = [&](const char* name, const quant::WeightSource& source, DType computed) {
+    return roots.root(name, source, computed, weight_policy(options, name, kLargeTextEncoder));
   };
   std::unique_ptr<ops::OffloadedWeights> whole;
   if (plan.of("transformer").whole) whole = backend.offload(ops::Offload::kWhole);
   Flux1Components components{
       .configs = configs,
       .dtype = dtype,
+      .vae_dtype = vae_dtype(options.vae, dtype),
       .fingerprint = fingerprint(folder, checkpoints),
       .tokenizer = load_checked_tokenizer(
           folder, options.format,
@@ -144,17 +148,18 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
           load_checked_tokenizer(folder, options.format,
                                  {"tokenizer_2", "text_encoder_2",
                                   configs.text_encoder_2.vocab_size, make_byte_t5_tokenizer}),
-      .text_encoder = {root("text_encoder", *checkpoints.text_encoder), configs.text_encoder},
-      .text_encoder_2 = {root("text_encoder_2", *checkpoints.text_encoder_2),
+      .text_encoder = {root("text_encoder", *checkpoints.text_encoder, dtype),
+                       configs.text_encoder},
+      .text_encoder_2 = {root("text_encoder_2", *checkpoints.text_encoder_2, dtype),
                          configs.text_encoder_2},
       .transformer = make_part(whole.get(),
                                [&] {
                                  return models::Flux1Transformer(
-                                     root("transformer", *checkpoints.transformer),
+                                     root("transformer", *checkpoints.transformer, dtype),
                                      configs.transformer);
                                }),
       .whole_transformer = std::move(whole),
-      .vae = {root("vae", *checkpoints.vae), configs.vae},
+      .vae = {root("vae", *checkpoints.vae, vae_dtype(options.vae, dtype)), configs.vae},
       .attestation = {},
       .memory_plan = {},
   };

@@ -39,7 +39,8 @@ Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Co
 /// A FluxPipeline on a backend, ready to run.
 struct Flux1Components {
   Flux1Configs configs;
-  DType dtype;
+  DType dtype;      ///< of all but the autoencoder
+  DType vae_dtype;  ///< WeightOptions::vae
   std::string fingerprint;
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<const Tokenizer> tokenizer_2;

@@ -2,6 +2,7 @@
 
 #include "models/flux/latents.h"
 #include "ops/region.h"
+#include "pipelines/component_loading.h"
 #include "pipelines/decoded_image.h"
 #include "pipelines/initial_noise.h"
 
@@ -106,9 +107,11 @@ Tensor Flux1Pipeline::draw_noise(models::TokenGrid grid, std::uint64_t seed,
 }
 
 Image Flux1Pipeline::decode(const Tensor& latents, models::TokenGrid grid) const {
+  const DType vae_dtype = components_.vae_dtype;
+  const Tensor wide = ops::cast(latents, wider(latents.dtype(), vae_dtype));
   const Tensor z =
-      models::unscale_latents(models::unpack_latents(latents, grid), components_.configs.vae);
-  return to_image(backend().download(ops::to_pixels(components_.vae(z))));
+      models::unscale_latents(models::unpack_latents(wide, grid), components_.configs.vae);
+  return to_image(backend().download(ops::to_pixels(components_.vae(ops::cast(z, vae_dtype)))));
 }
 
 }  // namespace dither

@@ -50,10 +50,12 @@ MemoryPlan plan_flux2_memory(const Flux2Configs& configs, const Flux2Checkpoints
                              const GenerationDefaults& defaults, DType dtype,
                              const ops::Backend& backend, const WeightOptions& options) {
   const auto bytes = [&](const char* name, const nn::TensorTable& table,
-                         const quant::WeightSource& source) {
-    return component_bytes(name, table, source, dtype, weight_policy(options, name, kTextEncoder));
+                         const quant::WeightSource& source, DType computed) {
+    return component_bytes(name, table, source, computed,
+                           weight_policy(options, name, kTextEncoder));
   };
   const auto& [text_encoder, transformer, vae] = checkpoints;
+  const DType decoded = vae_dtype(options.vae, dtype);
   const models::CausalLmConfig& lm = configs.text_encoder;
   const std::int64_t text = defaults.max_sequence_length.value_or(512);
   const FlowSizes sizes{.width = configs.transformer.width(),
@@ -62,15 +64,18 @@ MemoryPlan plan_flux2_memory(const Flux2Configs& configs, const Flux2Checkpoints
                         .vae_channels = configs.vae.kl.block_out_channels.at(1),
                         .text_bytes = 6 * text * lm.intermediate_size * dtype_bits(dtype) / 8};
   return plan_memory(
-      {{.bytes = bytes(kTextEncoder, models::causal_lm_table(lm, *text_encoder), *text_encoder),
+      {{.bytes =
+            bytes(kTextEncoder, models::causal_lm_table(lm, *text_encoder), *text_encoder, dtype),
         .stage = Stage::kTextEncoding},
-       {.bytes = bytes("transformer", models::flux2_table(configs.transformer), *transformer),
+       {.bytes =
+            bytes("transformer", models::flux2_table(configs.transformer), *transformer, dtype),
         .stage = Stage::kDenoising,
         .denoiser = true,
         .every_step = models::kFlux2Blocks},
-       {.bytes = bytes("vae", models::flux2_vae_table(configs.vae.kl, *vae), *vae),
+       {.bytes = bytes("vae", models::flux2_vae_table(configs.vae.kl, *vae), *vae, decoded),
         .stage = Stage::kDecoding}},
-      flow_activation_bytes(sizes, defaults, dtype), backend.available_memory(), options.offload);
+      flow_activation_bytes(sizes, defaults, dtype, decoded), backend.available_memory(),
+      options.offload);
 }
 
 }  // namespace
@@ -113,20 +118,22 @@ Flux2Components load_flux2_components(const ModelFolder& folder, ops::Backend& b
   MemoryPlan plan =
       plan_flux2_memory(configs, checkpoints, folder.defaults(), dtype, backend, options);
   ComponentRoots roots(backend, plan);
-  const auto root = [&](const char* name, const quant::WeightSource& source) {
-    return roots.root(name, source, dtype, weight_policy(options, name, kTextEncoder));
+  const auto root = [&](const char* name, const quant::WeightSource& source, DType computed) {
+    return roots.root(name, source, computed, weight_policy(options, name, kTextEncoder));
   };
   std::unique_ptr<ops::OffloadedWeights> whole;
   if (plan.of("transformer").whole) whole = backend.offload(ops::Offload::kWhole);
   auto tokenizer = load_checked_tokenizer(
       folder, options.format,
       {"tokenizer", "text_encoder", configs.text_encoder.vocab_size, make_byte_chat_tokenizer});
-  const nn::WeightScope text_encoder = root("text_encoder", *checkpoints.text_encoder);
-  const nn::WeightScope transformer = root("transformer", *checkpoints.transformer);
-  const nn::WeightScope vae = root("vae", *checkpoints.vae);
+  const nn::WeightScope text_encoder = root("text_encoder", *checkpoints.text_encoder, dtype);
+  const nn::WeightScope transformer = root("transformer", *checkpoints.transformer, dtype);
+  const DType decoded = vae_dtype(options.vae, dtype);
+  const nn::WeightScope vae = root("vae", *checkpoints.vae, decoded);
   Flux2Components components{
       .configs = configs,
       .dtype = dtype,
+      .vae_dtype = decoded,
       .fingerprint = fingerprint(folder, checkpoints),
       .tokenizer = std::move(tokenizer),
       .text_encoder = {text_encoder, configs.text_encoder},
@@ -135,7 +142,7 @@ Flux2Components load_flux2_components(const ModelFolder& folder, ops::Backend& b
       .whole_transformer = std::move(whole),
       .vae = {vae, configs.vae.kl},
       .vae_encoder = {vae, configs.vae.kl},
-      .latent_norm = {vae / "bn", configs.vae.batch_norm_eps},
+      .latent_norm = {(vae / "bn").with_dtype(wider(dtype, decoded)), configs.vae.batch_norm_eps},
       .attestation = {},
       .memory_plan = {},
   };

@@ -38,7 +38,8 @@ Flux2Checkpoints open_flux2_checkpoints(const ModelFolder& folder, const Flux2Co
 /// A FLUX.2 pipeline on a backend, ready to run.
 struct Flux2Components {
   Flux2Configs configs;
-  DType dtype;
+  DType dtype;      ///< of all but the autoencoder
+  DType vae_dtype;  ///< WeightOptions::vae
   std::string fingerprint;
   std::unique_ptr<const Tokenizer> tokenizer;
   models::CausalLmEncoder text_encoder;
@@ -47,10 +48,13 @@ struct Flux2Components {
   /// layer by layer.
   std::unique_ptr<ops::OffloadedWeights> whole_transformer;
   models::AutoencoderKlDecoder vae;
-  models::AutoencoderKlEncoder vae_encoder;  ///< for reference pictures
-  models::LatentNorm latent_norm;
+  models::AutoencoderKlEncoder vae_encoder;       ///< for reference pictures
+  models::LatentNorm latent_norm;                 ///< in scaling_dtype()
   std::vector<ComponentAttestation> attestation;  ///< of the components with linear layers
   MemoryPlan memory_plan;
+
+  /// In which latents are scaled on their way from the sampler to the autoencoder, and back.
+  DType scaling_dtype() const { return wider(dtype, vae_dtype); }
 };
 
 /// Headers first, then the plan of the device's memory, then the tokenizer, then weights. `dtype`:

@@ -85,9 +85,10 @@ FlowPipeline::References Flux2Pipeline::encode_references(
   std::vector<Tensor> tokens;
   for (const ReferenceImage& reference : references) {
     const Image image = prepare_reference(reference.image, limits_.size_multiple);
-    const Tensor pixels = backend().upload(to_pixels(image), components_.dtype);
+    const Tensor pixels = backend().upload(to_pixels(image), components_.vae_dtype);
+    const Tensor z = ops::cast(components_.vae_encoder(pixels), components_.scaling_dtype());
     tokens.push_back(
-        components_.latent_norm.normalize(models::pack_latents(components_.vae_encoder(pixels))));
+        ops::cast(components_.latent_norm.normalize(models::pack_latents(z)), components_.dtype));
     encoded.grids.push_back({.rows = image.height / limits_.size_multiple,
                              .cols = image.width / limits_.size_multiple});
   }
@@ -125,8 +126,10 @@ Tensor Flux2Pipeline::draw_noise(models::TokenGrid grid, std::uint64_t seed,
 }
 
 Image Flux2Pipeline::decode(const Tensor& latents, models::TokenGrid grid) const {
-  const Tensor z = models::unpack_latents(components_.latent_norm.denormalize(latents), grid);
-  return to_image(backend().download(ops::to_pixels(components_.vae(z))));
+  const Tensor wide = ops::cast(latents, components_.scaling_dtype());
+  const Tensor z = models::unpack_latents(components_.latent_norm.denormalize(wide), grid);
+  return to_image(
+      backend().download(ops::to_pixels(components_.vae(ops::cast(z, components_.vae_dtype)))));
 }
 
 }  // namespace dither

@@ -8,6 +8,7 @@
 
 #include "io/component_weights.h"
 #include "io/dummy_weights.h"
+#include "models/vae/wan_memory.h"
 #include "pipelines/dummy_source.h"
 #include "tokenizers/byte_tokenizer.h"
 
@@ -72,14 +73,12 @@ std::string fingerprint(const ModelFolder& folder, const WanConfigs& configs,
 }
 
 /// What a video of the model's default size takes on the device beside the weights: shares of the
-/// widest tensors.
+/// widest tensors, and of the decoder what it has at once.
 ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefaults& defaults,
-                                 DType dtype) {
+                                 DType dtype, DType decoded) {
   constexpr std::size_t kLibraries = std::size_t{256} << 20U;  // their scratch memory
   // Of a block: the stream, its norm, q, k and v, attention, and the feed-forward layer's inside.
   constexpr std::int64_t kRowWidths = 10;
-  constexpr std::int64_t kFramesAtOnce = 4;  // that a latent frame decodes to
-  constexpr std::int64_t kLiveImages = 8;    // of a residual block, its convolution and caches
   const WanSuggestions suggested = suggest(configs);
   const std::int64_t element = dtype_bits(dtype) / 8;
   const std::int64_t pixels = defaults.width.value_or(suggested.width) *
@@ -90,12 +89,16 @@ ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefa
   const std::int64_t text = defaults.max_sequence_length.value_or(512);
   // A step has them twice, as it runs and as it is recorded; the recording keeps its own.
   const std::int64_t step = kRowWidths * tokens * configs.transformer.width() * element;
-  const std::int64_t image = pixels / (configs.vae.patch_size * configs.vae.patch_size) *
-                             configs.vae.decoder_channels(configs.vae.levels() - 1) * 4;
+  const std::int64_t scale = configs.vae.scale_factor_spatial;
+  const auto [history, working] =
+      models::wan_decoder_elements(configs.vae, pixels / (scale * scale));
+  // cuDNN's float32 convolutions work on copies in another layout.
+  const std::int64_t copies = decoded == DType::kF32 ? 2 : 1;
+  const std::int64_t decoder = (history + copies * working) * dtype_bits(decoded) / 8;
   const auto bytes = [&](std::int64_t more) { return kLibraries + static_cast<std::size_t>(more); };
   return {.text_encoding = bytes(6 * text * configs.text_encoder.d_ff * element),
           .denoising = bytes(2 * step),
-          .decoding = bytes(step + kLiveImages * kFramesAtOnce * image)};
+          .decoding = bytes(step + decoder)};
 }
 
 /// Where the weights of all components go on this backend.
@@ -106,6 +109,7 @@ MemoryPlan plan_wan_memory(const WanConfigs& configs, const WanCheckpoints& chec
                          const quant::WeightSource& source, DType stored) {
     return component_bytes(name, table, source, stored, weight_policy(options, name, kTextEncoder));
   };
+  const DType decoded = vae_dtype(options.vae, dtype);
   const quant::WeightSource& text_encoder = *checkpoints.text_encoder;
   std::vector<PlannedComponent> components = {
       {.bytes = bytes(kTextEncoder, models::t5_encoder_table(configs.text_encoder, text_encoder),
@@ -121,9 +125,9 @@ MemoryPlan plan_wan_memory(const WanConfigs& configs, const WanCheckpoints& chec
          .every_step = models::kWanBlocks});
   }
   components.push_back(
-      {.bytes = bytes("vae", models::wan_vae_table(configs.vae), *checkpoints.vae, DType::kF32),
+      {.bytes = bytes("vae", models::wan_vae_table(configs.vae), *checkpoints.vae, decoded),
        .stage = Stage::kDecoding});
-  return plan_memory(components, activation_bytes(configs, defaults, dtype),
+  return plan_memory(components, activation_bytes(configs, defaults, dtype, decoded),
                      backend.available_memory(), options.offload);
 }
 
@@ -189,7 +193,7 @@ WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backe
       .tokenizer = std::move(tokenizer),
       .text_encoder = std::move(text_encoder),
       .experts = std::move(experts),
-      .vae = {root("vae", *checkpoints.vae, DType::kF32), configs.vae},
+      .vae = {root("vae", *checkpoints.vae, vae_dtype(options.vae, dtype)), configs.vae},
       .attestation = {},
       .memory_plan = {},
   };

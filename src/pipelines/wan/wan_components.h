@@ -45,7 +45,7 @@ struct WanExpert {
 /// A Wan pipeline on a backend, ready to run.
 struct WanComponents {
   WanConfigs configs;
-  DType dtype;  ///< of text encoder and transformers; the autoencoder is float32, as published
+  DType dtype;  ///< of text encoder and transformers; the autoencoder's is WeightOptions::vae
   std::string fingerprint;
   std::unique_ptr<const Tokenizer> tokenizer;
   models::T5Encoder text_encoder;

@@ -1,0 +1,86 @@
+#include "models/vae/wan_memory.h"
+
+#include <algorithm>
+
+namespace dither::models {
+namespace {
+
+constexpr std::int64_t kContext = 2;  // frames before a chunk that a convolution over three sees
+
+/// Walks down the decoder; frames and pixels are those of the chunk at this place.
+class Walk {
+ public:
+  explicit Walk(std::int64_t pixels) : pixels_(pixels) {}
+
+  /// A convolution over time.
+  void convolution(std::int64_t in, std::int64_t out) {
+    elements_.history += kContext * pixels_ * in;
+    working((frames_ + kContext) * in + frames_ * out);
+  }
+
+  /// Input, shortcut and first padded input; then shortcut, second padded input and result.
+  void resnet(std::int64_t in, std::int64_t out) {
+    convolution(in, out);
+    convolution(out, out);
+    const std::int64_t shortcut = in == out ? 0 : frames_ * out;
+    working(frames_ * in + shortcut + (frames_ + kContext) * in);
+    working(frames_ * out + (frames_ + kContext) * in + frames_ * out);
+    working(frames_ * out + (frames_ + kContext) * out + frames_ * out);
+  }
+
+  /// `shortcut`: there is one around the block, from as many channels.
+  void upsample(std::int64_t channels, std::int64_t out, bool doubles, std::int64_t shortcut) {
+    const std::int64_t times = doubles ? 2 : 1;
+    const std::int64_t spread = shortcut == 0 ? 0 : 4 * times * frames_ * out;
+    if (shortcut != 0) working(frames_ * (channels + shortcut) + spread);
+    if (doubles) {
+      elements_.history += kContext * pixels_ * channels;
+      working(spread + (4 * frames_ + kContext) * channels);  // padded, and the convolution's
+      working(spread + 5 * frames_ * channels);               // as that puts frames out, in order
+      frames_ *= 2;
+    }
+    working(spread + 5 * frames_ * channels);
+    working(spread + 4 * frames_ * (channels + out));
+    pixels_ *= 4;
+  }
+
+  /// Kept beside all that works from here on.
+  void hold(std::int64_t channels) { held_ = frames_ * pixels_ * channels; }
+
+  const WanDecoderElements& elements() const { return elements_; }
+
+ private:
+  void working(std::int64_t channels) {
+    elements_.working = std::max(elements_.working, held_ + pixels_ * channels);
+  }
+
+  std::int64_t pixels_;
+  std::int64_t frames_ = 1;
+  std::int64_t held_ = 0;
+  WanDecoderElements elements_;
+};
+
+}  // namespace
+
+WanDecoderElements wan_decoder_elements(const WanVaeConfig& config, std::int64_t pixels) {
+  Walk walk(pixels);
+  std::int64_t channels = config.decoder_channels(0);
+  walk.convolution(config.z_dim, channels);
+  for (int i = 0; i < 2; ++i) walk.resnet(channels, channels);
+  for (std::size_t block = 0; block < config.levels(); ++block) {
+    const bool last = block + 1 == config.levels();
+    const std::int64_t in = channels;
+    const std::int64_t out = config.decoder_channels(block);
+    if (config.is_residual && !last) walk.hold(in);
+    for (std::int64_t j = 0; j <= config.num_res_blocks; ++j) walk.resnet(j == 0 ? in : out, out);
+    walk.hold(0);
+    channels = out;
+    if (last) continue;
+    if (!config.is_residual) channels /= 2;
+    walk.upsample(out, channels, config.upsamples_time(block), config.is_residual ? in : 0);
+  }
+  walk.convolution(channels, config.out_channels);
+  return walk.elements();
+}
+
+}  // namespace dither::models

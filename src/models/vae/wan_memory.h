@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+
+#include "models/vae/wan_config.h"
+
+namespace dither::models {
+
+/// Elements of activations that a WanVaeDecoder has in memory at once.
+struct WanDecoderElements {
+  std::int64_t history = 0;  ///< frames that causal convolutions keep from chunk to chunk
+  std::int64_t working = 0;  ///< at most, of a chunk under way
+};
+
+/// Of latents of `pixels` = h w a frame, kWanChunkFrames of them at once: at 832 x 480, Wan2.1's
+/// 3.0 GB in bfloat16. Without what attention over a frame of latents takes, which is less wherever
+/// the frame is smaller than a picture at full resolution, and without the latents.
+WanDecoderElements wan_decoder_elements(const WanVaeConfig& config, std::int64_t pixels);
+
+}  // namespace dither::models
