@@ -91,6 +91,7 @@ class DITHER_API Pipeline {
   Pipeline& operator=(Pipeline&&) noexcept;
   ~Pipeline();
 
+  /// One picture for each seed, or of a model that makes videos all frames of each, in order.
   std::vector<Image> generate(const GenerateOptions& options,
                               const ProgressCallback& progress = {});
 

@@ -123,10 +123,12 @@ std::vector<Image> Pipeline::generate(const GenerateOptions& options,
         impl_->loaded.pipeline->generate(to_internal(options), to_internal(progress));
     std::vector<Image> images;
     for (GeneratedOutput& drawn : result.outputs) {
-      images.push_back({.width = drawn.image().width,
-                        .height = drawn.image().height,
-                        .pixels = std::move(drawn.image().pixels),
-                        .seed = drawn.seed});
+      for (dither::Image& frame : drawn.frames) {
+        images.push_back({.width = frame.width,
+                          .height = frame.height,
+                          .pixels = std::move(frame.pixels),
+                          .seed = drawn.seed});
+      }
     }
     return images;
   });

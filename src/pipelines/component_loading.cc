@@ -102,6 +102,18 @@ quant::WeightPolicy weight_policy(const WeightOptions& options, std::string_view
   return policy;
 }
 
+GenerationDefaults planned_defaults(const ModelFolder& folder, const WeightOptions& options) {
+  constexpr int kMaxPlanned = 1 << 14;  // pixels a side, frames: no product of them overflows
+  GenerationDefaults defaults = folder.defaults();
+  const auto replace = [](std::optional<int>& value, const std::optional<int>& known) {
+    if (known && *known > 0 && *known <= kMaxPlanned) value = known;
+  };
+  replace(defaults.width, options.planned_output.width);
+  replace(defaults.height, options.planned_output.height);
+  replace(defaults.num_frames, options.planned_output.num_frames);
+  return defaults;
+}
+
 ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDefaults& defaults,
                                       DType dtype, DType vae_dtype) {
   constexpr std::int64_t kDefaultExtent = 1024;

@@ -96,7 +96,11 @@ struct FlowSizes {
   int default_text_tokens = 512;
 };
 
-/// What a picture of the model's default size (1024 x 1024 where it names none) takes on the device
+/// The model's defaults with what is known of the requests in their place, for the memory plan.
+/// What no request may have, which generate() refuses, is left out.
+GenerationDefaults planned_defaults(const ModelFolder& folder, const WeightOptions& options);
+
+/// What a picture of the planned size (1024 x 1024 where nothing names one) takes on the device
 /// beside the weights: shares of the widest tensors, fitted to measured peaks of FLUX.1.
 /// `vae_dtype`: of the autoencoder's activations, `dtype` of all others.
 ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDefaults& defaults,

@@ -97,6 +97,10 @@ std::optional<VaePrecision> parse_vae_precision(std::string_view name) {
   return find_name(kVaePrecisions, name);
 }
 
+OutputExtent extent_of(const GenerateRequest& request) {
+  return {.width = request.width, .height = request.height, .num_frames = request.num_frames};
+}
+
 DType vae_dtype(VaePrecision precision, DType activations) {
   switch (precision) {
     case VaePrecision::kAuto:

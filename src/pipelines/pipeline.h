@@ -172,6 +172,14 @@ std::optional<VaePrecision> parse_vae_precision(std::string_view name);
 /// `activations`: the dtype of the pipeline's.
 DType vae_dtype(VaePrecision precision, DType activations);
 
+/// How large a picture or video will be; absent: as the model has it by default.
+struct OutputExtent {
+  std::optional<int> width = {};   ///< pixels
+  std::optional<int> height = {};  ///< pixels
+  std::optional<int> num_frames = {};
+};
+OutputExtent extent_of(const GenerateRequest& request);
+
 /// Where a pipeline's weights come from beside its folders, how sure of them it must be, and what
 /// it makes of them.
 struct WeightOptions {
@@ -191,6 +199,8 @@ struct WeightOptions {
   /// The linear weights of the large text encoder (T5) become weight-only E4M3.
   bool fp8_text_encoder = false;
   VaePrecision vae = VaePrecision::kAuto;
+  /// What the memory plan makes room for.
+  OutputExtent planned_output = {};
 };
 
 /// "default", or what is not:

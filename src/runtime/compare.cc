@@ -138,7 +138,7 @@ std::vector<LayerError> compare_layers(const CompareOptions& options, Drawn& can
   reference.pipeline->generate(shortest(options.request, candidate.request), nullptr);
   reference.backend->set_linear_probe(nullptr);
 
-  LayerComparison layers({*reference.backend, reference.pipeline->dtype(), linears},
+  LayerComparison layers({*reference.backend, linears},
                          layer_rows(candidate.loaded.pipeline->attestation()), steps);
   candidate.loaded.backend->set_linear_probe(&layers);
   candidate.loaded.pipeline->generate(options.request, [&](const Progress& done) {

@@ -60,16 +60,16 @@ bool of_transformer(std::span<const ops::LinearPrecision> shards) {
 
 }  // namespace
 
-void LinearCollector::on_linear(const ops::PreparedLinear& weights, const Tensor& /*x*/,
+void LinearCollector::on_linear(const ops::PreparedLinear& weights, const Tensor& x,
                                 const ops::LinearEpilogue& /*epilogue*/, const Tensor& /*y*/) {
   const auto shards = weights.precision();
   if (!of_transformer(shards) || !layers_.contains(layer_label(shards.front()))) return;
-  found_.emplace(layer_label(shards.front()), &weights);
+  found_.emplace(layer_label(shards.front()), Found{.linear = &weights, .activations = x.dtype()});
 }
 
 std::uint64_t LinearCollector::resident_bytes() const {
   std::uint64_t bytes = 0;
-  for (const auto& [name, linear] : found_) bytes += linear->resident_bytes();
+  for (const auto& [name, found] : found_) bytes += found.linear->resident_bytes();
   return bytes;
 }
 
@@ -80,7 +80,8 @@ void LayerComparison::on_linear(const ops::PreparedLinear& weights, const Tensor
   const std::string label = layer_label(candidate.front());
   const auto found = reference_.linears.found().find(label);
   if (found == reference_.linears.found().end()) return;
-  const auto reference = found->second->precision();
+  const auto& [linear, activations] = found->second;
+  const auto reference = linear->precision();
   if (std::ranges::equal(reference, candidate, executed_alike)) return;
   if (!seen_.emplace(label, step_).second) return;
 
@@ -88,8 +89,8 @@ void LayerComparison::on_linear(const ops::PreparedLinear& weights, const Tensor
   backend.set_linear_probe(nullptr);  // these products are ours
   const Tensor c = host_copy_f32(ops::linear(x, weights), backend);
   backend.set_linear_probe(this);
-  const Tensor same_x = reference_.backend.upload(host_copy_f32(x, backend), reference_.dtype);
-  const Tensor r = host_copy_f32(ops::linear(same_x, *found->second), reference_.backend);
+  const Tensor same_x = reference_.backend.upload(host_copy_f32(x, backend), activations);
+  const Tensor r = host_copy_f32(ops::linear(same_x, *linear), reference_.backend);
   if (r.shape() != c.shape() || reference.size() != candidate.size()) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("layer '{}': the reference gives {}, the candidate {}", label,

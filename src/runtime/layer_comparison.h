@@ -25,21 +25,24 @@ LayerRows layer_rows(std::span<const ComponentAttestation> components);
 /// Collects the prepared linear layers of the transformers while they run.
 class LinearCollector final : public ops::LinearProbe {
  public:
+  struct Found {
+    const ops::PreparedLinear* linear = nullptr;
+    DType activations = DType::kF32;  ///< that it is given
+  };
+
   explicit LinearCollector(LayerRows layers) : layers_(std::move(layers)) {}
 
   void on_linear(const ops::PreparedLinear& weights, const Tensor& x,
                  const ops::LinearEpilogue& epilogue, const Tensor& y) override;
 
   /// By the label of their first shard; they live as long as the pipeline that ran.
-  const std::map<std::string, const ops::PreparedLinear*, std::less<>>& found() const {
-    return found_;
-  }
+  const std::map<std::string, Found, std::less<>>& found() const { return found_; }
   /// Memory of all layers found.
   std::uint64_t resident_bytes() const;
 
  private:
   LayerRows layers_;
-  std::map<std::string, const ops::PreparedLinear*, std::less<>> found_;
+  std::map<std::string, Found, std::less<>> found_;
 };
 
 /// Holds the output of the candidate's layers against that of the reference's layers of the same
@@ -49,7 +52,6 @@ class LayerComparison final : public ops::LinearProbe {
  public:
   struct Reference {
     ops::Backend& backend;
-    DType dtype;  ///< of its activations
     const LinearCollector& linears;
   };
   /// `steps`: 0-based, at which to compare. `rows` of the layers.

@@ -128,8 +128,8 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
   const Flux1Configs configs = load_flux1_configs(folder);
   const Flux1Checkpoints checkpoints = open_flux1_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype, *checkpoints.transformer);
-  MemoryPlan plan =
-      plan_flux1_memory(configs, checkpoints, folder.defaults(), dtype, backend, options);
+  MemoryPlan plan = plan_flux1_memory(configs, checkpoints, planned_defaults(folder, options),
+                                      dtype, backend, options);
   ComponentRoots roots(backend, plan);
   const auto root = [&](const char* name, const quant::WeightSource& source, DType computed) {
     return roots.root(name, source, computed, weight_policy(options, name, kLargeTextEncoder));

@@ -115,8 +115,8 @@ Flux2Components load_flux2_components(const ModelFolder& folder, ops::Backend& b
   const Flux2Configs configs = load_flux2_configs(folder);
   const Flux2Checkpoints checkpoints = open_flux2_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype, *checkpoints.transformer);
-  MemoryPlan plan =
-      plan_flux2_memory(configs, checkpoints, folder.defaults(), dtype, backend, options);
+  MemoryPlan plan = plan_flux2_memory(configs, checkpoints, planned_defaults(folder, options),
+                                      dtype, backend, options);
   ComponentRoots roots(backend, plan);
   const auto root = [&](const char* name, const quant::WeightSource& source, DType computed) {
     return roots.root(name, source, computed, weight_policy(options, name, kTextEncoder));

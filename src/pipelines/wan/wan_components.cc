@@ -72,7 +72,7 @@ std::string fingerprint(const ModelFolder& folder, const WanConfigs& configs,
   return model_fingerprint(folder, sources, kTokenizers);
 }
 
-/// What a video of the model's default size takes on the device beside the weights: shares of the
+/// What a video of the planned size takes on the device beside the weights: shares of the
 /// widest tensors, and of the decoder what it has at once.
 ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefaults& defaults,
                                  DType dtype, DType decoded) {
@@ -166,8 +166,8 @@ WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backe
   const WanConfigs configs = load_wan_configs(folder);
   const WanCheckpoints checkpoints = open_wan_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype.value_or(DType::kBF16), *checkpoints.transformer);
-  MemoryPlan plan =
-      plan_wan_memory(configs, checkpoints, folder.defaults(), dtype, backend, options);
+  MemoryPlan plan = plan_wan_memory(configs, checkpoints, planned_defaults(folder, options), dtype,
+                                    backend, options);
   ComponentRoots roots(backend, plan);
   const auto root = [&](const char* name, const quant::WeightSource& source, DType computed) {
     return roots.root(name, source, computed, weight_policy(options, name, kTextEncoder));
