@@ -219,10 +219,11 @@ class CudnnConv::Impl {
         CudnnPlan::build(handle_, GraphBuilder(geometry).convolution_alone(), engines, refusals);
     if (!convolution) return attempt;
     // Additions have no products that an engine could round.
-    auto additions = CudnnPlan::build(handle_, GraphBuilder(geometry).additions_alone(),
-                                      CudnnEngines::kDeterministic, refusals);
+    std::optional<CudnnPlan> additions = CudnnPlan::build(
+        handle_, GraphBuilder(geometry).additions_alone(), CudnnEngines::kDeterministic, refusals);
     if (additions) {
-      attempt.plans = Plans{.convolution = *std::move(convolution), .additions = *additions};
+      attempt.plans =
+          Plans{.convolution = *std::move(convolution), .additions = std::move(additions)};
     }
     return attempt;
   }

@@ -72,7 +72,7 @@ std::vector<std::string> find_warnings(const GenerateRequest& request,
 std::optional<double> second_scale(const GenerateRequest& request, const WanLimits& limits,
                                    double first) {
   if (!limits.two_experts) return std::nullopt;
-  if (request.guidance_scale_2) return *request.guidance_scale_2;
+  if (request.guidance_scale_2) return request.guidance_scale_2;
   if (request.guidance_scale) return first;
   const auto suggested = limits.defaults.guidance_scale ? limits.defaults.guidance_scale_2
                                                         : limits.suggestions.guidance_scale_2;
