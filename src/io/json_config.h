@@ -46,6 +46,12 @@ class JsonConfig {
     return value ? std::move(*value) : std::move(fallback);
   }
 
+  /// Replaces `value`, unless the key is absent or null.
+  template <typename T>
+  void read(std::string_view key, T& value) const {
+    if (auto found = find<T>(key)) value = std::move(*found);
+  }
+
   /// The key may be absent, null or `supported`. Throws kUnsupported on any other value: the file
   /// asks for something that this program does not do.
   template <typename T>

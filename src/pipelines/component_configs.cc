@@ -64,23 +64,20 @@ models::AutoencoderKlConfig read_autoencoder_kl_keys(const JsonConfig& json) {
 schedulers::FlowMatchConfig parse_flow_match_config(const JsonConfig& json) {
   json.expect<std::string>("_class_name", "FlowMatchEulerDiscreteScheduler");
   schedulers::FlowMatchConfig config;
-  const auto read = [&json]<typename T>(const char* key, T& value) {
-    value = json.get<T>(key, value);
-  };
-  read("num_train_timesteps", config.num_train_timesteps);
-  read("shift", config.shift);
-  read("use_dynamic_shifting", config.use_dynamic_shifting);
-  read("base_shift", config.base_shift);
-  read("max_shift", config.max_shift);
-  read("base_image_seq_len", config.base_image_seq_len);
-  read("max_image_seq_len", config.max_image_seq_len);
-  read("time_shift_type", config.time_shift_type);
-  read("invert_sigmas", config.invert_sigmas);
+  json.read("num_train_timesteps", config.num_train_timesteps);
+  json.read("shift", config.shift);
+  json.read("use_dynamic_shifting", config.use_dynamic_shifting);
+  json.read("base_shift", config.base_shift);
+  json.read("max_shift", config.max_shift);
+  json.read("base_image_seq_len", config.base_image_seq_len);
+  json.read("max_image_seq_len", config.max_image_seq_len);
+  json.read("time_shift_type", config.time_shift_type);
+  json.read("invert_sigmas", config.invert_sigmas);
   config.shift_terminal = json.find<double>("shift_terminal");
-  read("use_karras_sigmas", config.use_karras_sigmas);
-  read("use_exponential_sigmas", config.use_exponential_sigmas);
-  read("use_beta_sigmas", config.use_beta_sigmas);
-  read("stochastic_sampling", config.stochastic_sampling);
+  json.read("use_karras_sigmas", config.use_karras_sigmas);
+  json.read("use_exponential_sigmas", config.use_exponential_sigmas);
+  json.read("use_beta_sigmas", config.use_beta_sigmas);
+  json.read("stochastic_sampling", config.stochastic_sampling);
   finish_config(json, [&] { schedulers::validate(config); });
   return config;
 }

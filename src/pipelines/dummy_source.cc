@@ -26,16 +26,23 @@ class NoTensors final : public TensorSource {
 
 }  // namespace
 
-std::unique_ptr<quant::WeightSource> make_dummy_source(const nn::TensorTable& table,
+std::unique_ptr<quant::WeightSource> make_dummy_source(const ModelFolder& folder,
+                                                       const char* component,
+                                                       const nn::TensorTable& table,
                                                        DummyNumbers& numbers,
-                                                       DummyWeights::Options options) {
+                                                       DummyQuantization quantization) {
   std::unordered_set<std::string> linears;
   for (const std::string& name : table.linears()) linears.insert(name + ".weight");
   std::vector<DummyTensor> tensors;
   for (const nn::TensorSpec& spec : table.specs()) {
     tensors.push_back({spec.name, spec.shape, linears.contains(spec.name)});
   }
-  return std::make_unique<DummyWeights>(tensors, numbers, std::move(options));
+  return std::make_unique<DummyWeights>(
+      tensors, numbers,
+      DummyWeights::Options{
+          .description = fmt::format("{} (dummy)", folder.component_folder(component).string()),
+          .quantization = quantization,
+          .class_name = folder.component_class(component).name});
 }
 
 const TensorSource& no_tensors() {

@@ -25,6 +25,22 @@ const Own& prepared_here(const Prepared& weights, const char* op) {
               std::string(op) + ": the weights were prepared by another backend");
 }
 
+/// What convolutions of images and of videos have in common: x [B, (F,) H, W, padded C_in].
+template <typename Conv>
+ConvGeometry plane_geometry(const Tensor& x, const Conv& conv) {
+  ConvGeometry geometry{};
+  geometry.batch = x.dim(0);
+  geometry.h = x.dim(-3);
+  geometry.w = x.dim(-2);
+  geometry.c_in = x.dim(-1);
+  geometry.c_out = padded(conv.out_channels());
+  geometry.kh = conv.kernel_h();
+  geometry.kw = conv.kernel_w();
+  geometry.padding = conv.padding();
+  geometry.dtype = x.dtype();
+  return geometry;
+}
+
 std::size_t bytes_of(const Tensor& tensor) { return tensor.defined() ? tensor.bytes() : 0; }
 
 }  // namespace
@@ -114,17 +130,8 @@ void ConvolutionKernels::run(const Tensor& x, const ops::PreparedConv2d& weights
                              const Tensor& residual, const Tensor& y) {
   const auto& conv = prepared_here<DeviceConv2d>(weights, "conv2d");
   const Tensor wide = padded_channels(x);
-  ConvGeometry geometry{};
-  geometry.batch = wide.dim(0);
-  geometry.h = wide.dim(1);
-  geometry.w = wide.dim(2);
-  geometry.c_in = wide.dim(3);
-  geometry.c_out = padded(conv.out_channels());
-  geometry.kh = conv.kernel_h();
-  geometry.kw = conv.kernel_w();
+  ConvGeometry geometry = plane_geometry(wide, conv);
   geometry.stride = conv.stride();
-  geometry.padding = conv.padding();
-  geometry.dtype = x.dtype();
   run(geometry, wide, conv.weight, conv.bias, residual, y);
 }
 
@@ -148,19 +155,10 @@ void ConvolutionKernels::run(const Tensor& x, const ops::PreparedConv3d& weights
                              const Tensor& residual, const Tensor& y) {
   const auto& conv = prepared_here<DeviceConv3d>(weights, "conv3d");
   const Tensor wide = padded_channels(x);
-  ConvGeometry geometry{};
-  geometry.batch = wide.dim(0);
+  ConvGeometry geometry = plane_geometry(wide, conv);
   geometry.frames = wide.dim(1);
-  geometry.h = wide.dim(2);
-  geometry.w = wide.dim(3);
-  geometry.c_in = wide.dim(4);
-  geometry.c_out = padded(conv.out_channels());
   geometry.kt = conv.kernel_t();
-  geometry.kh = conv.kernel_h();
-  geometry.kw = conv.kernel_w();
   geometry.stride_t = conv.stride_t();
-  geometry.padding = conv.padding();
-  geometry.dtype = x.dtype();
   geometry.bias = conv.bias.defined();
   geometry.residual = residual.defined() && geometry.c_out == y.dim(4);
   if (conv_.supports(geometry)) {

@@ -1,7 +1,5 @@
 #include "pipelines/flux1/flux1_components.h"
 
-#include <fmt/format.h>
-
 #include <array>
 #include <string_view>
 
@@ -61,11 +59,7 @@ Flux1Checkpoints make_flux1_dummies(const ModelFolder& folder, const Flux1Config
   DummyNumbers numbers(0);
   const auto make = [&](const char* name, const nn::TensorTable& table,
                         DummyQuantization stored = DummyQuantization::kNone) {
-    return make_dummy_source(
-        table, numbers,
-        {.description = fmt::format("{} (dummy)", folder.component_folder(name).string()),
-         .quantization = stored,
-         .class_name = folder.component_class(name).name});
+    return make_dummy_source(folder, name, table, numbers, stored);
   };
   return {
       .text_encoder =

@@ -1,7 +1,5 @@
 #include "pipelines/flux2/flux2_components.h"
 
-#include <fmt/format.h>
-
 #include <array>
 #include <string_view>
 
@@ -19,11 +17,7 @@ Flux2Checkpoints make_flux2_dummies(const ModelFolder& folder, const Flux2Config
   DummyNumbers numbers(0);
   const auto make = [&](const char* name, const nn::TensorTable& table,
                         DummyQuantization stored = DummyQuantization::kNone) {
-    return make_dummy_source(
-        table, numbers,
-        {.description = fmt::format("{} (dummy)", folder.component_folder(name).string()),
-         .quantization = stored,
-         .class_name = folder.component_class(name).name});
+    return make_dummy_source(folder, name, table, numbers, stored);
   };
   return {
       .text_encoder =

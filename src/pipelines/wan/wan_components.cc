@@ -1,7 +1,5 @@
 #include "pipelines/wan/wan_components.h"
 
-#include <fmt/format.h>
-
 #include <array>
 #include <string_view>
 #include <utility>
@@ -40,11 +38,7 @@ WanCheckpoints make_wan_dummies(const ModelFolder& folder, const WanConfigs& con
   DummyNumbers numbers(0);
   const auto make = [&](const char* name, const nn::TensorTable& table,
                         DummyQuantization stored = DummyQuantization::kNone) {
-    return make_dummy_source(
-        table, numbers,
-        {.description = fmt::format("{} (dummy)", folder.component_folder(name).string()),
-         .quantization = stored,
-         .class_name = folder.component_class(name).name});
+    return make_dummy_source(folder, name, table, numbers, stored);
   };
   const DummyQuantization first = options.dummy_quantization;
   WanCheckpoints checkpoints{

@@ -101,24 +101,21 @@ models::WanConfig parse_wan_config(const JsonConfig& json) {
 models::WanVaeConfig parse_wan_vae_config(const JsonConfig& json) {
   json.expect<std::string>("_class_name", "AutoencoderKLWan");
   models::WanVaeConfig config;
-  const auto read = [&json]<typename T>(const char* key, T& value) {
-    value = json.get<T>(key, value);
-  };
-  read("base_dim", config.base_dim);
+  json.read("base_dim", config.base_dim);
   config.decoder_base_dim = json.find<std::int64_t>("decoder_base_dim");
-  read("z_dim", config.z_dim);
-  read("dim_mult", config.dim_mult);
-  read("num_res_blocks", config.num_res_blocks);
-  read("attn_scales", config.attn_scales);
-  read("temperal_downsample", config.temperal_downsample);
-  read("latents_mean", config.latents_mean);
-  read("latents_std", config.latents_std);
-  read("is_residual", config.is_residual);
-  read("in_channels", config.in_channels);
-  read("out_channels", config.out_channels);
-  read("patch_size", config.patch_size);
-  read("scale_factor_temporal", config.scale_factor_temporal);
-  read("scale_factor_spatial", config.scale_factor_spatial);
+  json.read("z_dim", config.z_dim);
+  json.read("dim_mult", config.dim_mult);
+  json.read("num_res_blocks", config.num_res_blocks);
+  json.read("attn_scales", config.attn_scales);
+  json.read("temperal_downsample", config.temperal_downsample);
+  json.read("latents_mean", config.latents_mean);
+  json.read("latents_std", config.latents_std);
+  json.read("is_residual", config.is_residual);
+  json.read("in_channels", config.in_channels);
+  json.read("out_channels", config.out_channels);
+  json.read("patch_size", config.patch_size);
+  json.read("scale_factor_temporal", config.scale_factor_temporal);
+  json.read("scale_factor_spatial", config.scale_factor_spatial);
   json.ignore({"dropout", "clip_output"});  // the decoder always clips
   finish_config(json, [&] { config.validate(); });
   return config;
