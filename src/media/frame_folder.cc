@@ -26,28 +26,17 @@ std::optional<int> frame_number(const std::string& name) {
 
 class FrameFolderWriter final : public VideoWriter {
  public:
-  FrameFolderWriter(fs::path path, VideoSettings settings)
-      : path_(std::move(path)), settings_(std::move(settings)), folder_(path_) {}
-
-  void add(const Image& frame) override {
-    check_frame(frame, settings_, path_);
-    write_png(folder_.temporary() / fmt::format(kFrameFormat, frames_), frame, settings_.text);
-    ++frames_;
-  }
-
-  void finish() override {
-    if (frames_ == 0) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{}: a video without frames", path_.string()));
-    }
-    folder_.commit(AtomicFolder::Existing::kReplace);
-  }
+  FrameFolderWriter(const fs::path& path, const VideoSettings& settings)
+      : VideoWriter(path, settings), folder_(path) {}
 
  private:
-  fs::path path_;
-  VideoSettings settings_;
+  void write(const Image& frame) override {
+    write_png(folder_.temporary() / fmt::format(kFrameFormat, frames()), frame, settings().text);
+  }
+
+  void commit() override { folder_.commit(AtomicFolder::Existing::kReplace); }
+
   AtomicFolder folder_;
-  int frames_ = 0;
 };
 
 class FrameFolderReader final : public VideoReader {

@@ -283,7 +283,7 @@ std::string head(const Track& track, std::uint32_t data_offset) {
 class Mp4Writer final : public VideoWriter {
  public:
   Mp4Writer(const std::filesystem::path& path, const VideoSettings& settings)
-      : settings_(settings),
+      : VideoWriter(path, settings),
         encoder_({.width = settings.width,
                   .height = settings.height,
                   .fps = static_cast<double>(settings.fps),
@@ -291,18 +291,14 @@ class Mp4Writer final : public VideoWriter {
                   .key_frame_interval = kKeyFrameSeconds * settings.fps}),
         file_(path) {}
 
-  void add(const Image& frame) override {
-    check_frame(frame, settings_, file_.path());
+ private:
+  void write(const Image& frame) override {
     samples_.push_back(encoder_.encode(to_i420(frame)));
     sample_bytes_ += samples_.back().bytes.size();
   }
 
-  void finish() override {
-    if (samples_.empty()) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{}: a video without frames", file_.path().string()));
-    }
-    const Track track{settings_, encoder_.parameter_sets(), samples_};
+  void commit() override {
+    const Track track{settings(), encoder_.parameter_sets(), samples_};
     constexpr std::uint64_t kBoxHead = 8;
     const std::size_t head_bytes = head(track, 0).size();
     const std::uint64_t bytes = head_bytes + kBoxHead + sample_bytes_;
@@ -310,7 +306,7 @@ class Mp4Writer final : public VideoWriter {
         samples_.size() > std::numeric_limits<std::uint32_t>::max() / kTicksPerFrame) {
       throw Error(ErrorCode::kUnsupported,
                   fmt::format("{}: {} frames in {} bytes; an MP4 of at most 4 GiB is written",
-                              file_.path().string(), samples_.size(), bytes));
+                              path().string(), samples_.size(), bytes));
     }
     file_.write(head(track, static_cast<std::uint32_t>(head_bytes + kBoxHead)));
     Boxes data;
@@ -321,8 +317,6 @@ class Mp4Writer final : public VideoWriter {
     file_.commit();
   }
 
- private:
-  VideoSettings settings_;
   H264Encoder encoder_;
   AtomicFile file_;
   std::vector<H264Picture> samples_;

@@ -93,15 +93,24 @@ void check_video(const fs::path& path, const VideoSettings& settings) {
   }
 }
 
-void check_frame(const Image& frame, const VideoSettings& settings, const fs::path& path) {
-  if (frame.width == settings.width && frame.height == settings.height && frame.channels == 3 &&
-      frame.pixels.size() == frame.row_bytes() * static_cast<std::size_t>(frame.height)) {
-    return;
+void VideoWriter::add(const Image& frame) {
+  if (frame.width != settings_.width || frame.height != settings_.height || frame.channels != 3 ||
+      frame.pixels.size() != frame.row_bytes() * static_cast<std::size_t>(frame.height)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{}: a frame of {}x{} pixels of {} channels in an RGB video of {}x{}",
+                            path_.string(), frame.width, frame.height, frame.channels,
+                            settings_.width, settings_.height));
   }
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("{}: a frame of {}x{} pixels of {} channels in an RGB video of {}x{}",
-                          path.string(), frame.width, frame.height, frame.channels, settings.width,
-                          settings.height));
+  write(frame);
+  ++frames_;
+}
+
+void VideoWriter::finish() {
+  if (frames_ == 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{}: a video without frames", path_.string()));
+  }
+  commit();
 }
 
 std::unique_ptr<VideoWriter> create_video_writer(const fs::path& path,

@@ -3,6 +3,9 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string_view>
+#include <utility>
 
 #include "media/image.h"
 #include "media/png.h"
@@ -30,16 +33,32 @@ struct VideoSettings {
 /// leaves nothing and what stood under the name stays.
 class VideoWriter {
  public:
-  VideoWriter() = default;
+  VideoWriter(std::filesystem::path path, VideoSettings settings)
+      : path_(std::move(path)), settings_(std::move(settings)) {}
   virtual ~VideoWriter() = default;
   VideoWriter(const VideoWriter&) = delete;
   VideoWriter& operator=(const VideoWriter&) = delete;
 
   /// The next frame. Throws kInvalidArgument for one of another size, and like AtomicFile.
-  virtual void add(const Image& frame) = 0;
+  void add(const Image& frame);
   /// Call once, after the last frame. Throws kInvalidArgument when there was none, kUnsupported for
   /// a file over 4 GiB, and like AtomicFile: kResourceExhausted on a full disk.
-  virtual void finish() = 0;
+  void finish();
+
+ protected:
+  const std::filesystem::path& path() const { return path_; }
+  const VideoSettings& settings() const { return settings_; }
+  int frames() const { return frames_; }  ///< that were written
+
+ private:
+  /// A frame of the video's size.
+  virtual void write(const Image& frame) = 0;
+  /// Behind at least one frame.
+  virtual void commit() = 0;
+
+  std::filesystem::path path_;
+  VideoSettings settings_;
+  int frames_ = 0;
 };
 
 /// What create_video_writer() throws for the ending and the settings, without writing anything:

@@ -25,8 +25,4 @@ std::unique_ptr<VideoReader> open_mp4(std::span<const std::byte> file, std::stri
 std::unique_ptr<VideoReader> open_webp(std::span<const std::byte> file, std::string_view name);
 std::unique_ptr<VideoReader> open_frames(const std::filesystem::path& folder);
 
-/// Throws kInvalidArgument unless the frame is RGB and of the video's size.
-void check_frame(const Image& frame, const VideoSettings& settings,
-                 const std::filesystem::path& path);
-
 }  // namespace dither

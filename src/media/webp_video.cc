@@ -73,7 +73,7 @@ class Picture {
 class WebpVideoWriter final : public VideoWriter {
  public:
   WebpVideoWriter(const std::filesystem::path& path, const VideoSettings& settings)
-      : settings_(settings), file_(path), mux_(WebPMuxNew()) {
+      : VideoWriter(path, settings), file_(path), mux_(WebPMuxNew()) {
     if (!mux_) throw Error(ErrorCode::kResourceExhausted, "out of memory for a WebP file");
     if (settings.text.empty()) return;
     const std::string xmp = to_xmp(settings.text);
@@ -81,27 +81,22 @@ class WebpVideoWriter final : public VideoWriter {
     check(WebPMuxSetChunk(mux_.get(), "XMP ", &data, /*copy_data=*/1));
   }
 
-  void add(const Image& frame) override {
-    check_frame(frame, settings_, file_.path());
+ private:
+  void write(const Image& frame) override {
     Picture picture(frame);
     WebPMuxFrameInfo info{};
     info.bitstream = picture.encode();
-    info.duration = static_cast<int>(end_ms(frames_ + 1) - end_ms(frames_));
+    info.duration = static_cast<int>(end_ms(frames() + 1) - end_ms(frames()));
     info.id = WEBP_CHUNK_ANMF;
     info.dispose_method = WEBP_MUX_DISPOSE_NONE;
     info.blend_method = WEBP_MUX_NO_BLEND;
     check(WebPMuxPushFrame(mux_.get(), &info, /*copy_data=*/1));
-    ++frames_;
   }
 
-  void finish() override {
-    if (frames_ == 0) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{}: a video without frames", file_.path().string()));
-    }
+  void commit() override {
     const WebPMuxAnimParams forever{.bgcolor = 0xFF000000, .loop_count = 0};
     check(WebPMuxSetAnimationParams(mux_.get(), &forever));
-    check(WebPMuxSetCanvasSize(mux_.get(), settings_.width, settings_.height));
+    check(WebPMuxSetCanvasSize(mux_.get(), settings().width, settings().height));
     WebPData data;
     WebPDataInit(&data);
     check(WebPMuxAssemble(mux_.get(), &data));
@@ -111,23 +106,20 @@ class WebpVideoWriter final : public VideoWriter {
     file_.commit();
   }
 
- private:
   /// Milliseconds are rounded once, so that a long video keeps its pace.
   std::int64_t end_ms(std::int64_t frames) const {
-    return std::llround(static_cast<double>(frames) * 1000.0 / settings_.fps);
+    return std::llround(static_cast<double>(frames) * 1000.0 / settings().fps);
   }
   void check(WebPMuxError status) const {
     if (status == WEBP_MUX_OK) return;
     throw Error(
         status == WEBP_MUX_MEMORY_ERROR ? ErrorCode::kResourceExhausted : ErrorCode::kUnsupported,
-        fmt::format("{}: libwebpmux fails with error {}", file_.path().string(),
+        fmt::format("{}: libwebpmux fails with error {}", path().string(),
                     static_cast<int>(status)));
   }
 
-  VideoSettings settings_;
   AtomicFile file_;
   std::unique_ptr<WebPMux, Deleter> mux_;
-  int frames_ = 0;
 };
 
 class WebpVideoReader final : public VideoReader {
