@@ -5,108 +5,10 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "ops/checks.h"
 
 namespace dither::ops {
 namespace {
-
-/// Checks operands of one op; every failure names the op, the operand and both shapes.
-class Check {
- public:
-  explicit Check(std::string_view op) : op_(op) {}
-
-  void that(bool condition, std::string_view what) const {
-    if (!condition) throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: {}", op_, what));
-  }
-  void shape(std::string_view operand, const Tensor& tensor, const Shape& expected) const {
-    if (tensor.shape() == expected) return;
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{}: {} is {}, expected shape {}", op_, operand, to_string(tensor),
-                            to_string(expected)));
-  }
-  void rank(std::string_view operand, const Tensor& tensor, int expected) const {
-    if (tensor.rank() == expected) return;
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{}: {} is {}, expected {} dimensions", op_, operand, to_string(tensor),
-                            expected));
-  }
-  /// An activation (kF32 or kBF16); with `like`, of the same dtype and device.
-  void activation(std::string_view operand, const Tensor& tensor) const {
-    if (tensor.dtype() == DType::kF32 || tensor.dtype() == DType::kBF16) return;
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{}: {} is {}, expected F32 or BF16", op_, operand, to_string(tensor)));
-  }
-  void like(std::string_view operand, const Tensor& tensor, const Tensor& other) const {
-    like(operand, tensor, other.dtype(), other);
-  }
-  /// The same where `other` holds codes of such activations.
-  void like(std::string_view operand, const Tensor& tensor, DType dtype,
-            const Tensor& other) const {
-    if (tensor.dtype() == dtype && tensor.device() == other.device()) return;
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{}: {} is {}, which differs from {} in dtype or device", op_, operand,
-                            to_string(tensor), to_string(other)));
-  }
-  /// What multiplies activations of `dtype` per sample and channel: of that dtype or F32.
-  void modulation(std::string_view operand, const Tensor& tensor, DType dtype,
-                  const Tensor& x) const {
-    like(operand, tensor, tensor.dtype() == DType::kF32 ? DType::kF32 : dtype, x);
-  }
-  /// `expected`: [B, D]; one row serves all samples.
-  void modulated_norm(const Tensor& shift, const Tensor& scale, const Shape& expected, DType dtype,
-                      const Tensor& x) const {
-    that(shift.shape() == scale.shape() && shift.dtype() == scale.dtype(),
-         fmt::format("shift {} and scale {} differ", to_string(shift), to_string(scale)));
-    if (shift.rank() != 2 || shift.dim(0) != 1 || shift.dim(1) != expected[1]) {
-      shape("shift", shift, expected);
-    }
-    modulation("shift", shift, dtype, x);
-    modulation("scale", scale, dtype, x);
-  }
-  /// A per-channel weight [D] in x's dtype.
-  void channel_weight(std::string_view operand, const Tensor& tensor, const Tensor& x,
-                      std::int64_t channels) const {
-    shape(operand, tensor, {channels});
-    like(operand, tensor, x);
-    that(tensor.contiguous(), "weights of a norm must be contiguous");
-  }
-
- private:
-  std::string_view op_;
-};
-
-Tensor like(const Tensor& x, const Shape& shape) {
-  return Tensor::empty(shape, x.dtype(), backend_of(x));
-}
-
-/// Where a result of `shape` and `dtype` goes: out's tensor, checked, or a new one.
-Tensor destination(const Check& check, const Output& out, const Shape& shape, DType dtype,
-                   Backend& backend) {
-  if (out.e4m3_scale) {
-    dtype = DType::kF8E4M3;
-    check.that(backend.traits().e4m3_activations,
-               fmt::format("backend {} does not write E4M3 codes", backend.name()));
-  }
-  if (!out.tensor.defined()) return Tensor::empty(shape, dtype, backend);
-  check.shape("out", out.tensor, shape);
-  check.that(out.tensor.dtype() == dtype && out.tensor.device() == &backend,
-             fmt::format("out is {}, expected {} on the operands' device", to_string(out.tensor),
-                         dtype_name(dtype)));
-  return out.tensor;
-}
-
-/// Runs `kernel(y)` with a y that the backend can write to, and brings the result to `out`.
-template <typename Kernel>
-void write_to(const Tensor& out, Backend& backend, const Kernel& kernel) {
-  if (out.contiguous() || (backend.traits().strided_results && is_row_view(out))) {
-    kernel(out);
-    return;
-  }
-  const Tensor y = Tensor::empty(out.shape(), out.dtype(), backend);
-  kernel(y);
-  backend.copy(y, out);
-}
-
-Tensor rows_of(const Tensor& x) { return is_row_view(x) ? x : contiguous(x); }
 
 Shape with_last(const Shape& shape, std::int64_t last) {
   Shape result = shape;
@@ -240,33 +142,6 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps) {
   return y;
 }
 
-Tensor group_norm(const Tensor& x, int groups, const Tensor& weight, const Tensor& bias, float eps,
-                  Activation activation) {
-  const Check check("group_norm");
-  check.activation("x", x);
-  check.rank("x", x, 4);
-  check.that(groups > 0 && x.dim(3) % groups == 0, "channels must divide into the groups");
-  check.channel_weight("weight", weight, x, x.dim(3));
-  check.channel_weight("bias", bias, x, x.dim(3));
-  Tensor y = like(x, x.shape());
-  backend_of(x).group_norm(contiguous(x), groups, weight, bias, eps, activation, y);
-  return y;
-}
-
-Tensor channel_norm(const Tensor& x, const Tensor& weight, Activation activation,
-                    const Output& out) {
-  const Check check("channel_norm");
-  check.activation("x", x);
-  check.channel_weight("weight", weight, x, x.dim(-1));
-  check.that(!out.e4m3_scale, "the result cannot be E4M3 codes");
-  Backend& backend = backend_of(x);
-  Tensor y = destination(check, out, x.shape(), x.dtype(), backend);
-  write_to(y, backend, [&](const Tensor& result) {
-    backend.channel_norm(rows_of(x), weight, activation, result);
-  });
-  return y;
-}
-
 AttentionOperands norm_rope_heads(std::span<const PackedQkv> streams, const Rope& rope,
                                   std::int64_t heads, float eps, AttentionPrecision precision) {
   const Check check("norm_rope_heads");
@@ -344,60 +219,6 @@ Tensor attention(const AttentionOperands& in, const AttentionOptions& options) {
   const DType dtype = codes ? DType::kBF16 : in.q.dtype();
   Tensor y = destination(check, options.out, shape, dtype, backend);
   write_to(y, backend, [&](const Tensor& result) { backend.attention(in, options, result); });
-  return y;
-}
-
-Tensor conv2d(const Tensor& x, const PreparedConv2d& weights, const Tensor& residual) {
-  const Check check("conv2d");
-  check.activation("x", x);
-  check.rank("x", x, 4);
-  check.shape("x", x, {x.dim(0), x.dim(1), x.dim(2), weights.in_channels()});
-  const Shape shape = {x.dim(0), weights.out_h(x.dim(1)), weights.out_w(x.dim(2)),
-                       weights.out_channels()};
-  check.that(shape[1] > 0 && shape[2] > 0, "the image is smaller than the kernel");
-  if (residual.defined()) {
-    check.shape("residual", residual, shape);
-    check.like("residual", residual, x);
-  }
-  Tensor y = like(x, shape);
-  backend_of(x).conv2d(contiguous(x), weights, residual.defined() ? contiguous(residual) : residual,
-                       y);
-  return y;
-}
-
-Tensor conv3d(const Tensor& x, const PreparedConv3d& weights, const Tensor& residual) {
-  const Check check("conv3d");
-  check.activation("x", x);
-  check.rank("x", x, 5);
-  check.shape("x", x, {x.dim(0), x.dim(1), x.dim(2), x.dim(3), weights.in_channels()});
-  const Shape shape = {x.dim(0), weights.out_frames(x.dim(1)), weights.out_h(x.dim(2)),
-                       weights.out_w(x.dim(3)), weights.out_channels()};
-  check.that(shape[1] > 0,
-             fmt::format("{} frames are fewer than the kernel's {}", x.dim(1), weights.kernel_t()));
-  check.that(shape[2] > 0 && shape[3] > 0, "the image is smaller than the kernel");
-  if (residual.defined()) {
-    check.shape("residual", residual, shape);
-    check.like("residual", residual, x);
-  }
-  Tensor y = like(x, shape);
-  backend_of(x).conv3d(contiguous(x), weights, residual.defined() ? contiguous(residual) : residual,
-                       y);
-  return y;
-}
-
-Tensor upsample_nearest2x(const Tensor& x) {
-  const Check check("upsample_nearest2x");
-  check.activation("x", x);
-  check.rank("x", x, 4);
-  Tensor y = like(x, {x.dim(0), 2 * x.dim(1), 2 * x.dim(2), x.dim(3)});
-  backend_of(x).upsample_nearest2x(contiguous(x), y);
-  return y;
-}
-
-Tensor to_pixels(const Tensor& x) {
-  Check("to_pixels").activation("x", x);
-  Tensor y = Tensor::empty(x.shape(), DType::kU8, backend_of(x));
-  backend_of(x).to_pixels(contiguous(x), y);
   return y;
 }
 
