@@ -11,7 +11,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-/// ops/ops.cc refuses operands that do not fit before any kernel sees them; the message names the
+/// src/ops refuses operands that do not fit before any kernel sees them; the message names the
 /// op and the operand. Tested here because it takes a backend to hold operands.
 class OpsChecks : public ::testing::Test {
  protected:
