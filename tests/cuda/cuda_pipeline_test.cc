@@ -176,7 +176,7 @@ TEST_F(CudaPipeline, Fp8TextEncoderEndsWhereTheCpusEnds) {
   for (const ComponentAttestation& component : gpu.pipeline->attestation()) {
     if (component.component != "text_encoder_2") continue;
     for (const LayerAttestation& layer : component.layers) {
-      EXPECT_EQ(layer.executed.kernel, "cublaslt bf16, e4m3 weights") << layer.executed.name;
+      EXPECT_EQ(layer.executed.kernel, "cuda bf16, e4m3 weights") << layer.executed.name;
     }
   }
 }
