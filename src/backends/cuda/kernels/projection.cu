@@ -34,8 +34,10 @@ constexpr int kSharedBytes = kStages * kStageBytes + 1024;  // to begin at a mul
 // shared memory, n = 32 t + 8 h + 2 q + e, is the weight's row 32 t + 8 q + 2 h + e.
 constexpr int kOrdered = 32;
 
-/// As many row tiles share the weight's next columns while these are in the second-level cache.
-constexpr int kRowTilesOfGroup = 8;
+/// At most so many row tiles are walked through before the next columns. x's rows stay in the
+/// second-level cache meanwhile, and every group reads the whole weight once more: of FLUX.2's 18
+/// (4608 rows of 6144 bytes), two groups are faster than one or five.
+constexpr int kMaxRowTilesOfGroup = 10;
 
 struct Params {
   CUtensorMap x;
@@ -171,6 +173,12 @@ __device__ inline float2 scale_and_bias(const ProjectionArgs& args, int n) {
   const auto* const bias = static_cast<const Bf16*>(args.bias);
   return make_float2(args.row_scales != nullptr ? args.row_scales[n] : args.alpha,
                      bias != nullptr ? to_f32(bias[n]) : 0.0F);
+}
+
+/// The same where all columns have one scale and none has a bias.
+__device__ inline void scale_all(float (&sums)[kColumns / 2], float scale) {
+#pragma unroll
+  for (float& sum : sums) sum *= scale;
 }
 
 /// product * scale + bias, in place.
@@ -371,15 +379,16 @@ __device__ void multiply_tiles(const Params& p, const Shared& shared, int warpgr
   const int rank = static_cast<int>(rank_in_cluster());
   const int thread = static_cast<int>(threadIdx.x) % kWarpgroup;
   const Columns columns{thread % 32};
+  const bool uniform = p.args.bias == nullptr && p.args.row_scales == nullptr;
   float sums[kColumns / 2];
   Turn turn;
   int parity = 0;
   for (int i = static_cast<int>(blockIdx.x) / kCluster; i < total;
        i += static_cast<int>(gridDim.x) / kCluster) {
     const Tile tile = tile_at(p, i);
-    float2 of_columns[2];
+    float2 of_columns[2] = {};
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int half = 0; half < 2 && !uniform; ++half) {
       of_columns[half] = scale_and_bias(p.args, weight_row(p, tile.column, half) + thread);
     }
     const int last = multiply<Element>(p, shared, warpgroup, turn, sums);
@@ -390,13 +399,19 @@ __device__ void multiply_tiles(const Params& p, const Shared& shared, int warpgr
       load_rows(p.args, row, 2 * tile.column < 2 * static_cast<int>(p.args.heads), columns, rows);
     }
     float2* const columns_of_tile = columns_of_tiles[parity][warpgroup];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) columns_of_tile[half * kHalf + thread] = of_columns[half];
-    sync_warpgroup(warpgroup);
+    if (!uniform) {
+      columns_of_tile[thread] = of_columns[0];
+      columns_of_tile[kHalf + thread] = of_columns[1];
+      sync_warpgroup(warpgroup);
+    }
     wait_products<0>();
     hold_sums(sums);
     release(shared, last);
-    finish(sums, columns_of_tile, columns);
+    if (uniform) {
+      scale_all(sums, p.args.alpha);
+    } else {
+      finish(sums, columns_of_tile, columns);
+    }
     if (of_heads) {
       write_heads(p.args, sums, 2 * tile.column, shared.norms, rows, columns);
     } else {
@@ -558,7 +573,7 @@ void launch_projection(const ProjectionArgs& args, cudaStream_t stream) {
   params.row_tiles = tiles(args.x.rows, kRows * kCluster);
   params.head_tiles = count_head_tiles(args);
   params.column_tiles = count_column_tiles(args);
-  params.group = kRowTilesOfGroup;
+  params.group = tiles(params.row_tiles, tiles(params.row_tiles, kMaxRowTilesOfGroup));
   params.stages_of_k = tiles(args.x.cols * element_bytes(args), kDepth);
   if (args.dtype == DType::kBF16) {
     launch<Bf16>(params, stream);
