@@ -89,12 +89,15 @@ BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request
   reset_peak_memory();
   const auto start = Clock::now();
   auto backend = std::make_unique<FlopCounter>(make_backend(options));
+  const double device_ms = ms_since(start);
   const FlopCounter& counter = *backend;
   const LoadedPipeline loaded = load_pipeline(options, std::move(backend));
   Pipeline& pipeline = *loaded.pipeline;
 
   BenchResult result;
   result.load_ms = ms_since(start);
+  result.device_ms = device_ms;
+  result.weight_bytes = pipeline.memory_plan().stored_bytes();
   std::uint64_t peak_device_bytes = loaded.backend->memory().peak_bytes;
   result.model = options.model_path.string();
   result.dtype = pipeline.dtype() == DType::kF32 ? "f32" : "bf16";
