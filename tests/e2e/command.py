@@ -81,6 +81,18 @@ def png_chunks(data):
     return chunks
 
 
+def write_png(path, width, height):
+    """An RGB picture of two gradients."""
+    rows = b"".join(b"\0" + bytes(value for x in range(width)
+                                  for value in (x * 255 // width, y * 255 // height, 99))
+                    for y in range(height))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+              (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")]
+    pathlib.Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content
+        + struct.pack(">I", zlib.crc32(kind + content)) for kind, content in chunks))
+
+
 def png_size(data):
     return struct.unpack(">II", png_chunks(data)[0][1][:8])
 
