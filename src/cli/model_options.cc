@@ -144,7 +144,7 @@ void add_weight_options(CLI::App& app, const std::string& prefix, const std::str
   add("nvfp4-as", options.nvfp4_as, {"bf16", "fp8"},
       "NVFP4 weights in memory: bf16 (exact), or fp8, which is multiplied in FP8 if calibrated");
   add("text-encoder-precision", options.text_encoder_precision, {"bf16", "fp8"},
-      "Weights of the large text encoder (T5): bf16 (as computed), or fp8, half the memory");
+      "Weights of the large text encoder: bf16 (as computed), or fp8, half the memory");
   add("vae-precision", options.vae_precision, {"auto", "bf16", "f32"},
       "The autoencoder computes in: auto (as everything else, see --dtype), bf16 or f32");
 }
