@@ -103,12 +103,12 @@ BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request
   result.dtype = pipeline.dtype() == DType::kF32 ? "f32" : "bf16";
   result.device = loaded.backend->name();
   result.device_name = loaded.backend->description();
-  result.load_format = options.weights.format;
-  result.dummy_quantization = options.weights.dummy_quantization;
-  result.dummy_quantization_2 = options.weights.dummy_quantization_2;
-  result.attention = options.weights.attention;
+  result.load_format = options.pipeline.format;
+  result.dummy_quantization = options.pipeline.dummy_quantization;
+  result.dummy_quantization_2 = options.pipeline.dummy_quantization_2;
+  result.attention = options.pipeline.attention;
   result.residency = summarize(pipeline.memory_plan());
-  result.weight_precision = weight_precision_name(options.weights);
+  result.weight_precision = weight_precision_name(options.pipeline);
   result.request = pipeline.resolve(request);
   for (int i = 0; i < runs.warmup; ++i) run_once(pipeline, request, output.path());
   for (int i = 0; i < runs.measured; ++i) {

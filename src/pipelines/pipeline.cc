@@ -125,7 +125,7 @@ DType vae_dtype(VaePrecision precision, DType activations) {
   return activations;
 }
 
-std::string weight_precision_name(const WeightOptions& options) {
+std::string weight_precision_name(const PipelineOptions& options) {
   std::vector<std::string> names;
   if (options.policy.keep_fp8) names.emplace_back("weight-only-fp8=keep");
   if (options.policy.nvfp4_as_fp8) names.emplace_back("nvfp4-as=fp8");

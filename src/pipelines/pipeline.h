@@ -193,9 +193,9 @@ struct OutputExtent {
 };
 OutputExtent extent_of(const GenerateRequest& request);
 
-/// Where a pipeline's weights come from beside its folders, how sure of them it must be, and what
-/// it makes of them.
-struct WeightOptions {
+/// How a pipeline is made of its model's folders: where its weights come from beside them, how sure
+/// of these it must be, as what and where they lie, and in what it computes.
+struct PipelineOptions {
   LoadFormat format = LoadFormat::kAuto;
   /// How a dummy transformer is stored, and the second of two; absent: like the first.
   DummyQuantization dummy_quantization = DummyQuantization::kNone;
@@ -218,7 +218,7 @@ struct WeightOptions {
 
 /// "default", or what is not:
 /// "weight-only-fp8=keep,nvfp4-as=fp8,text-encoder-precision=fp8,vae-precision=f32".
-std::string weight_precision_name(const WeightOptions& options);
+std::string weight_precision_name(const PipelineOptions& options);
 
 /// Told after every denoising step. Return false to stop: generate() throws kCancelled.
 struct Progress {

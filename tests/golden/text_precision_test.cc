@@ -31,7 +31,7 @@ class TextPrecisionGolden : public testing::TestWithParam<Model> {
 
   Drawn draw(DType dtype, bool fp8, const char* prompt) const {
     LoadOptions options{.model_path = source_dir() / GetParam().folder, .dtype = dtype};
-    options.weights.fp8_text_encoder = fp8;
+    options.pipeline.fp8_text_encoder = fp8;
     const LoadedPipeline loaded = load_pipeline(options, make_backend("cpu"));
     GenerateRequest request;
     request.prompt = prompt;

@@ -21,7 +21,7 @@ class Flux2Pipeline final : public FluxPipeline {
  public:
   /// Throws as load_flux2_components(). `backend` outlives the pipeline.
   Flux2Pipeline(const ModelFolder& folder, ops::Backend& backend, std::optional<DType> dtype,
-                const WeightOptions& weights = {});
+                const PipelineOptions& options = {});
 
   std::string_view class_name() const override { return components_.configs.variant->pipeline; }
   DType dtype() const override { return components_.dtype; }
