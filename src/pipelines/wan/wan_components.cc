@@ -34,7 +34,7 @@ std::vector<ExpertSource> experts_of(const WanConfigs& configs, const WanCheckpo
 
 /// Weights of the shapes that the configs give, in the spelling that the libraries write today.
 WanCheckpoints make_wan_dummies(const ModelFolder& folder, const WanConfigs& configs,
-                                const WeightOptions& options) {
+                                const PipelineOptions& options) {
   DummyNumbers numbers(0);
   const auto make = [&](const char* name, const nn::TensorTable& table,
                         DummyQuantization stored = DummyQuantization::kNone) {
@@ -98,7 +98,7 @@ ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefa
 /// Where the weights of all components go on this backend.
 MemoryPlan plan_wan_memory(const WanConfigs& configs, const WanCheckpoints& checkpoints,
                            const GenerationDefaults& defaults, DType dtype,
-                           const ops::Backend& backend, const WeightOptions& options) {
+                           const ops::Backend& backend, const PipelineOptions& options) {
   const auto bytes = [&](const char* name, const nn::TensorTable& table,
                          const quant::WeightSource& source, DType stored) {
     return component_bytes(name, table, source, stored, weight_policy(options, name, kTextEncoder));
@@ -128,7 +128,7 @@ MemoryPlan plan_wan_memory(const WanConfigs& configs, const WanCheckpoints& chec
 }  // namespace
 
 WanCheckpoints open_wan_checkpoints(const ModelFolder& folder, const WanConfigs& configs,
-                                    const WeightOptions& options) {
+                                    const PipelineOptions& options) {
   check_load_format(options);
   if (options.format == LoadFormat::kDummy) return make_wan_dummies(folder, configs, options);
   const auto open = [&folder](const char* name, std::string_view stem,
@@ -156,7 +156,8 @@ WanCheckpoints open_wan_checkpoints(const ModelFolder& folder, const WanConfigs&
 }
 
 WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backend,
-                                  std::optional<DType> wanted_dtype, const WeightOptions& options) {
+                                  std::optional<DType> wanted_dtype,
+                                  const PipelineOptions& options) {
   const WanConfigs configs = load_wan_configs(folder);
   const WanCheckpoints checkpoints = open_wan_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype.value_or(DType::kBF16), *checkpoints.transformer);
