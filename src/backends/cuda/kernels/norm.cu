@@ -8,9 +8,7 @@
 namespace dither::cuda {
 namespace {
 
-constexpr int kThreads = kNormThreads;
-/// Vectors of a row that a thread keeps in registers.
-constexpr int kMaxHeld = 8;
+constexpr int kThreads = 128;
 
 template <int V, typename T>
 __device__ void modulate_from_memory(const NormArgs& args, std::int64_t sample, std::int64_t col,
@@ -45,13 +43,14 @@ __device__ void gated_sum(const GatedResidualArgs& args, std::int64_t row, std::
 }
 
 /// A block per row.
-template <typename T, int V, int kHeld, bool kRms, bool kGated>
-__global__ void __launch_bounds__(kThreads) norm_held(NormArgs args, GatedResidualArgs gated) {
+template <typename T, int V, typename Shape, bool kRms, bool kGated>
+__global__ void __launch_bounds__(Shape::kThreads)
+    norm_held(NormArgs args, GatedResidualArgs gated) {
   __shared__ float scratch[32];
   const std::int64_t row = blockIdx.x;
   const std::int64_t cols = args.y.cols;
   const std::int64_t sample = row / args.rows_per_sample;
-  HeldRow<V, kHeld> held;
+  HeldRow<V, Shape> held;
   held.each(cols, [&](float(&v)[V], std::int64_t col, int) {
     if constexpr (kGated) {
       gated_sum<V, T>(gated, row, row / gated.rows_per_sample, col, v);
@@ -147,17 +146,6 @@ bool gated_fits(const GatedResidualArgs& args, std::int64_t bytes) {
          fits(args.gate, args.gate_dtype, args.gate_stride, args.x.cols);
 }
 
-/// Calls f(std::integral_constant<int, vectors per thread>) for a row of this many vectors.
-template <typename F>
-void with_held(std::int64_t vectors, const F& f) {
-  const std::int64_t held = (vectors + kThreads - 1) / kThreads;
-  if (held <= 1) return f(std::integral_constant<int, 1>());
-  if (held <= 2) return f(std::integral_constant<int, 2>());
-  if (held <= 3) return f(std::integral_constant<int, 3>());
-  if (held <= 4) return f(std::integral_constant<int, 4>());
-  return f(std::integral_constant<int, kMaxHeld>());
-}
-
 template <bool kRms>
 void launch_norm(const NormArgs& args, cudaStream_t stream) {
   if (args.y.rows == 0 || args.y.cols == 0) return;
@@ -166,10 +154,11 @@ void launch_norm(const NormArgs& args, cudaStream_t stream) {
     using T = decltype(element);
     constexpr int V = kLanes<T>;
     const std::int64_t vectors = args.y.cols / V;
-    if (vectors <= kThreads * kMaxHeld && norm_fits(args, sizeof(T)) && fits(args.x, sizeof(T))) {
+    if (vectors <= kMaxRowVectors && norm_fits(args, sizeof(T)) && fits(args.x, sizeof(T))) {
       if (launch_norm_stream(args, nullptr, kRms, stream)) return;
-      with_held(vectors, [&](auto held) {
-        norm_held<T, V, held.value, kRms, false><<<rows, kThreads, 0, stream>>>(args, {});
+      with_row_shape(vectors, [&](auto shape) {
+        using Shape = decltype(shape);
+        norm_held<T, V, Shape, kRms, false><<<rows, Shape::kThreads, 0, stream>>>(args, {});
       });
     } else {
       norm_any<T, kRms><<<rows, kThreads, 0, stream>>>(args);
@@ -208,12 +197,12 @@ void launch_gated_residual_norm(const GatedResidualArgs& args, const NormArgs& n
     using T = decltype(element);
     constexpr int V = kLanes<T>;
     const std::int64_t vectors = args.x.cols / V;
-    fused =
-        vectors <= kThreads * kMaxHeld && norm_fits(norm, sizeof(T)) && gated_fits(args, sizeof(T));
+    fused = vectors <= kMaxRowVectors && norm_fits(norm, sizeof(T)) && gated_fits(args, sizeof(T));
     if (!fused || launch_norm_stream(norm, &args, false, stream)) return;
-    with_held(vectors, [&](auto held) {
-      norm_held<T, V, held.value, false, true>
-          <<<static_cast<unsigned>(args.x.rows), kThreads, 0, stream>>>(norm, args);
+    with_row_shape(vectors, [&](auto shape) {
+      using Shape = decltype(shape);
+      norm_held<T, V, Shape, false, true>
+          <<<static_cast<unsigned>(args.x.rows), Shape::kThreads, 0, stream>>>(norm, args);
     });
   });
   if (fused) return check_launch("launch gated_residual_norm");

@@ -8,11 +8,32 @@
 /// norm_stream.cu one of many. Both compute the same bits.
 namespace dither::cuda {
 
-inline constexpr int kNormThreads = 128;
+/// How a row lies in the registers of a block: kHeld vectors in each of kThreads threads.
+template <int kThreadsOfRow, int kHeldByThread>
+struct RowShape {
+  static constexpr int kThreads = kThreadsOfRow;
+  static constexpr int kHeld = kHeldByThread;
+};
 
-/// Vector i of a thread is column (i * kNormThreads + threadIdx.x) * V.
-template <int V, int kHeld>
+/// Vectors of a row that with_row_shape() has a shape for.
+inline constexpr std::int64_t kMaxRowVectors = 1024;
+
+/// Calls f(RowShape) for a row of this many vectors. Wide rows have more threads, not only more
+/// registers: sums of a row wait for one another, and more warps hide that.
+template <typename F>
+void with_row_shape(std::int64_t vectors, const F& f) {
+  if (vectors <= 128) return f(RowShape<128, 1>());
+  if (vectors <= 256) return f(RowShape<128, 2>());
+  if (vectors <= 384) return f(RowShape<128, 3>());
+  if (vectors <= 512) return f(RowShape<256, 2>());
+  if (vectors <= 768) return f(RowShape<256, 3>());
+  return f(RowShape<256, 4>());
+}
+
+/// Vector i of a thread is column (i * kThreads + threadIdx.x) * V.
+template <int V, typename Shape>
 struct HeldRow {
+  static constexpr int kHeld = Shape::kHeld;
   float values[kHeld][V];
 
   /// f(values, column, i) for the vectors that a row of `cols` has.
@@ -20,7 +41,7 @@ struct HeldRow {
   __device__ void each(std::int64_t cols, const F& f) {
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
-      const std::int64_t col = (static_cast<std::int64_t>(i) * kNormThreads + threadIdx.x) * V;
+      const std::int64_t col = (static_cast<std::int64_t>(i) * Shape::kThreads + threadIdx.x) * V;
       if (col < cols) f(values[i], col, i);
     }
   }
@@ -31,8 +52,8 @@ struct Statistics {
   float factor;
 };
 
-template <bool kRms, int V, int kHeld>
-__device__ Statistics statistics_of(HeldRow<V, kHeld>& row, std::int64_t cols, float eps,
+template <bool kRms, int V, typename Shape>
+__device__ Statistics statistics_of(HeldRow<V, Shape>& row, std::int64_t cols, float eps,
                                     float* scratch) {
   const auto count = static_cast<float>(cols);
   float mean = 0;

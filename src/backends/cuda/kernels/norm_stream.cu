@@ -9,9 +9,10 @@ namespace {
 
 using T = Bf16;
 constexpr int V = kLanes<T>;
-constexpr int kThreads = kNormThreads;
 /// A block's rows must repay what it takes to bring a sample's vectors into shared memory.
 constexpr std::int64_t kLeastRows = 4;
+/// Of narrower rows, gate, scale and shift are little beside the rows themselves.
+constexpr std::int64_t kLeastVectors = 257;
 
 /// A vector of a sample in shared memory, as float32 in planes of 4 columns: neighbouring threads
 /// read neighbouring 16 bytes.
@@ -21,7 +22,7 @@ class Columns {
       : memory_(memory), vectors_(static_cast<int>(cols / V)) {}
 
   __device__ void fill(const void* from, DType dtype, std::int64_t offset) {
-    for (int i = static_cast<int>(threadIdx.x); i < vectors_; i += kThreads) {
+    for (int i = static_cast<int>(threadIdx.x); i < vectors_; i += static_cast<int>(blockDim.x)) {
       float v[V] = {};
       if (from != nullptr) load_vector<V, T>(from, dtype, offset + std::int64_t{i} * V, v);
 #pragma unroll
@@ -48,16 +49,16 @@ class Columns {
 };
 
 /// A row as it lies in memory, on its way.
-template <int kHeld>
+template <typename Shape>
 struct Arriving {
-  uint4 vectors[kHeld];
+  uint4 vectors[Shape::kHeld];
 
   __device__ void load(const RowView& view, std::int64_t row) {
     if (view.data == nullptr) return;
     const T* const from = reinterpret_cast<const T*>(view.data) + row * view.row_stride;
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      const std::int64_t col = (static_cast<std::int64_t>(i) * kThreads + threadIdx.x) * V;
+    for (int i = 0; i < Shape::kHeld; ++i) {
+      const std::int64_t col = (static_cast<std::int64_t>(i) * Shape::kThreads + threadIdx.x) * V;
       if (col < view.cols) vectors[i] = *reinterpret_cast<const uint4*>(from + col);
     }
   }
@@ -65,8 +66,8 @@ struct Arriving {
 
 /// A block takes rows_per_block rows one after the other: the next is read while this one is
 /// summed, and gate, scale and shift are read from device memory once for each sample.
-template <int kHeld, bool kRms, bool kGated>
-__global__ void __launch_bounds__(kThreads)
+template <typename Shape, bool kRms, bool kGated>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads == 256 ? 3 : 0)
     norm_stream(NormArgs args, GatedResidualArgs gated, std::int64_t rows_per_block) {
   extern __shared__ float4 memory[];
   __shared__ float scratch[32];
@@ -78,8 +79,8 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t last = min(first + rows_per_block, args.y.rows);
   std::int64_t sample_end = first;  // of the vectors in shared memory
   const RowView x = kGated ? gated.x : args.x;
-  Arriving<kHeld> next_x;
-  Arriving<kHeld> next_residual;
+  Arriving<Shape> next_x;
+  Arriving<Shape> next_residual;
   next_x.load(x, first);
   if constexpr (kGated) next_residual.load(gated.residual, first);
   for (std::int64_t row = first; row < last; ++row) {
@@ -94,7 +95,7 @@ __global__ void __launch_bounds__(kThreads)
       }
       __syncthreads();
     }
-    HeldRow<V, kHeld> held;
+    HeldRow<V, Shape> held;
     held.each(cols, [&](float(&v)[V], std::int64_t col, int i) {
       unpack<T>(next_x.vectors[i], v);
       if constexpr (!kGated) return;
@@ -132,23 +133,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// Calls f(std::integral_constant<int, vectors per thread>), where that many are worth it.
-template <typename F>
-void with_held(std::int64_t vectors, const F& f) {
-  switch ((vectors + kThreads - 1) / kThreads) {
-    case 3:
-      return f(std::integral_constant<int, 3>());
-    case 4:
-      return f(std::integral_constant<int, 4>());
-    case 5:
-      return f(std::integral_constant<int, 5>());
-    case 6:
-      return f(std::integral_constant<int, 6>());
-    default:
-      return;
-  }
-}
-
 std::int64_t multiprocessors() {
   int device = 0;
   int count = 0;
@@ -158,22 +142,22 @@ std::int64_t multiprocessors() {
   return count;
 }
 
-template <int kHeld, bool kRms, bool kGated>
+template <typename Shape, bool kRms, bool kGated>
 bool launch(const NormArgs& args, const GatedResidualArgs& gated, cudaStream_t stream) {
-  const auto kernel = norm_stream<kHeld, kRms, kGated>;
+  const auto kernel = norm_stream<Shape, kRms, kGated>;
   const int vectors = kGated && gated.gate != nullptr ? 3 : 2;
   const auto shared = static_cast<std::size_t>(vectors * args.y.cols) * sizeof(float);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              static_cast<int>(shared)),
         "reserve shared memory for a norm");
   int resident = 0;  // blocks of a multiprocessor
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kThreads, shared),
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, Shape::kThreads, shared),
         "ask how many blocks of a norm fit");
   const std::int64_t blocks = multiprocessors() * resident;
   if (args.y.rows < blocks * kLeastRows) return false;
   const std::int64_t rows_per_block = (args.y.rows + blocks - 1) / blocks;
-  kernel<<<blocks_for(args.y.rows, rows_per_block), kThreads, shared, stream>>>(args, gated,
-                                                                                rows_per_block);
+  kernel<<<blocks_for(args.y.rows, rows_per_block), Shape::kThreads, shared, stream>>>(
+      args, gated, rows_per_block);
   return true;
 }
 
@@ -190,14 +174,19 @@ bool launch_norm_stream(const NormArgs& norm, const GatedResidualArgs* gated, bo
   } else if (gate && gated->rows_per_sample != args.rows_per_sample) {
     return false;
   }
+  const std::int64_t vectors = args.y.cols / V;
+  if (vectors < kLeastVectors) return false;
   bool launched = false;
-  with_held(args.y.cols / V, [&](auto held) {
-    if (gated != nullptr) {
-      launched = launch<held.value, false, true>(args, *gated, stream);
-    } else if (rms) {
-      launched = launch<held.value, true, false>(args, {}, stream);
-    } else {
-      launched = launch<held.value, false, false>(args, {}, stream);
+  with_row_shape(vectors, [&](auto shape) {
+    using Shape = decltype(shape);
+    if constexpr (Shape::kThreads * Shape::kHeld >= kLeastVectors) {
+      if (gated != nullptr) {
+        launched = launch<Shape, false, true>(args, *gated, stream);
+      } else if (rms) {
+        launched = launch<Shape, true, false>(args, {}, stream);
+      } else {
+        launched = launch<Shape, false, false>(args, {}, stream);
+      }
     }
   });
   return launched;
