@@ -205,6 +205,10 @@ TEST_P(CudaOps, Attention) {
         AttentionCase{1, 128, 128, 4, 64, false, true},
         AttentionCase{2, 33, 300, 1, 70, false, true}, AttentionCase{1, 50, 50, 1, 96, true, true},
         AttentionCase{1, 25, 600, 3, 128, false, false},
+        // So many keys are our own kernel's: part of a tile, whole tiles, several tiles of queries.
+        AttentionCase{1, 1, 1025, 1, 128, false, false},
+        AttentionCase{2, 131, 1056, 3, 128, false, false},
+        AttentionCase{1, 300, 1500, 2, 128, false, false},
         AttentionCase{1, 40, 40, 1, 512, false, false}}) {
     for (const bool aligned : {true, false}) {
       SCOPED_TRACE(fmt::format("Lq {} Lk {} H {} D {} {}", queries, keys, heads, d, aligned));
@@ -219,6 +223,25 @@ TEST_P(CudaOps, Attention) {
                                              bias ? in.table({heads, queries, keys}) : Tensor{}});
           },
           2 * sum_error(d) + 0x1p-20, 1);
+    }
+  }
+}
+
+// The codes of an attention of activations are those of its bf16 result, whichever kernel it is.
+TEST_P(CudaOps, AttentionCodesAreThoseOfItsValues) {
+  if (!bf16()) GTEST_SKIP() << "for bf16";
+  for (const std::int64_t keys : {200, 1100}) {
+    Inputs in(*cuda_, GetParam());
+    const ops::AttentionOperands operands{in.tensor({2, 140, 3, 128}), in.tensor({2, keys, 3, 128}),
+                                          in.tensor({2, keys, 3, 128})};
+    const std::vector<float> values = to_floats(ops::attention(operands, {.scale = 0.5F}));
+    const Tensor wide = Tensor::empty({2, 140, 512}, DType::kF8E4M3, *cuda_);
+    const Tensor codes = wide.slice(-1, 0, 3 * 128);
+    ops::attention(operands, {.scale = 0.5F, .out = {.tensor = codes, .e4m3_scale = 0.01F}});
+    const Tensor host = cuda_->download(codes);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      ASSERT_EQ(host.data<std::uint8_t>()[i], to_e4m3_saturated(values[i] * (1 / 0.01F)))
+          << "element " << i << " of " << keys << " keys";
     }
   }
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "backends/cuda/kernels/flash_attention.h"
 #include "backends/cuda/kernels/quantize.h"
 #include "backends/cuda/kernels/softmax.h"
 #include "base/error.h"
@@ -12,6 +13,20 @@ namespace {
 
 /// Scores that are in memory at a time.
 constexpr std::int64_t kMaxScores = std::int64_t{1} << 27;
+
+/// Fewer keys than this are too few tiles for our own kernel to get going: cuDNN's is faster.
+constexpr std::int64_t kFlashKeys = 1024;
+
+HeadsView heads_view(const Tensor& tensor) {
+  const std::int64_t tokens = tensor.dim(1);
+  const std::int64_t token_stride = tensor.strides()[1];
+  return {.data = tensor.raw(),
+          .tokens = tokens,
+          .token_stride = token_stride,
+          .head_stride = tensor.strides()[2],
+          // Of one sample it may be anything.
+          .batch_stride = tensor.dim(0) > 1 ? tensor.strides()[0] : tokens * token_stride};
+}
 
 /// Element 0 of a sample.
 std::byte* sample(const Tensor& tensor, std::int64_t index) {
@@ -35,6 +50,7 @@ Matrix heads_of(const Tensor& tensor, std::int64_t index, std::int64_t first, st
 void AttentionKernels::run(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                            const Tensor& y) {
   if (in.q.dtype() == DType::kF8E4M3) return run_codes(in, options, y);
+  if (flash(in, options, y)) return;
   if (!options.out.e4m3_scale) return write(in, options, y);
   const Tensor values = Tensor::empty(y.shape(), in.q.dtype(), backend_);
   ops::AttentionOptions activations = options;
@@ -45,6 +61,26 @@ void AttentionKernels::run(const ops::AttentionOperands& in, const ops::Attentio
                         .dtype = values.dtype(),
                         .reciprocal = 1 / *options.out.e4m3_scale},
                        stream_);
+}
+
+/// Our own kernel, which writes codes too, where it takes the attention and is faster.
+bool AttentionKernels::flash(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
+                             const Tensor& y) {
+  const bool suits = in.q.dtype() == DType::kBF16 && in.q.dim(3) == kFlashHeadDim &&
+                     in.k.dim(1) >= kFlashKeys && !options.causal && !options.bias.defined() &&
+                     y.elements() > 0;
+  if (!suits) return false;
+  FlashAttentionArgs args{.q = heads_view(in.q),
+                          .k = heads_view(in.k),
+                          .v = heads_view(in.v),
+                          .batch = in.q.dim(0),
+                          .heads = in.q.dim(2),
+                          .scale = options.scale,
+                          .y = row_view(y)};
+  if (options.out.e4m3_scale) args.y_reciprocal = 1 / *options.out.e4m3_scale;
+  if (!flash_attention_fits(args)) return false;
+  launch_flash_attention(args, stream_);
+  return true;
 }
 
 void AttentionKernels::run_codes(const ops::AttentionOperands& in,

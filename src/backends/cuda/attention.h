@@ -10,9 +10,9 @@
 
 namespace dither::cuda {
 
-/// softmax(scale * q k^T + bias) v: cuDNN's fused kernel where it takes the operands, else two
-/// products around a softmax, in pieces of queries that bound the memory for the scores. E4M3
-/// operands are cuDNN's alone.
+/// softmax(scale * q k^T + bias) v: our own kernel for many keys of 128 bf16 channels without mask
+/// or bias, else cuDNN's fused one where it takes the operands, else two products around a softmax,
+/// in pieces of queries that bound the memory for the scores. E4M3 operands are cuDNN's alone.
 class AttentionKernels {
  public:
   AttentionKernels(ops::Backend& backend, LtMatmul& matmul, CudnnAttention& fused,
@@ -24,6 +24,8 @@ class AttentionKernels {
   void run(const ops::AttentionOperands& in, const ops::AttentionOptions& options, const Tensor& y);
 
  private:
+  bool flash(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
+             const Tensor& y);
   void run_codes(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                  const Tensor& y);
   void write(const ops::AttentionOperands& in, const ops::AttentionOptions& options,

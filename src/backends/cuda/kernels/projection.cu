@@ -4,11 +4,11 @@
 #include <array>
 
 #include "backends/cuda/cuda_check.h"
-#include "backends/cuda/driver.h"
 #include "backends/cuda/kernels/common.cuh"
 #include "backends/cuda/kernels/float8.cuh"
 #include "backends/cuda/kernels/hopper.cuh"
 #include "backends/cuda/kernels/projection.h"
+#include "backends/cuda/kernels/tensor_map.h"
 
 namespace dither::cuda {
 namespace {
@@ -457,30 +457,6 @@ __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kThreads, 1)
   sync_cluster();  // neither ends while the other still sends it something
 }
 
-decltype(&cuTensorMapEncodeTiled) encoder() {
-  static auto* const function =
-      driver_function<decltype(cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled");
-  return function;
-}
-
-template <std::size_t kRank>
-CUtensorMap tensor_map(DType dtype, const void* data,
-                       const std::array<std::uint64_t, kRank>& extents,
-                       const std::array<std::uint64_t, kRank - 1>& strides,
-                       const std::array<std::uint32_t, kRank>& box) {
-  std::array<std::uint32_t, kRank> steps{};
-  steps.fill(1);
-  CUtensorMap map{};
-  check_driver(encoder()(&map,
-                         dtype == DType::kBF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                               : CU_TENSOR_MAP_DATA_TYPE_UINT8,
-                         kRank, const_cast<void*>(data), extents.data(), strides.data(), box.data(),
-                         steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                         CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
-               "describe a matrix to the copy engine");
-  return map;
-}
-
 std::int64_t element_bytes(const ProjectionArgs& args) {
   return args.dtype == DType::kBF16 ? 2 : 1;
 }
@@ -510,14 +486,7 @@ bool rows_aligned(const RowView& view, std::int64_t bytes) {
          view.row_stride * bytes % (8 * bytes) == 0;
 }
 
-int count_clusters() {
-  int device = 0;
-  int processors = 0;
-  check(cudaGetDevice(&device), "find the device");
-  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
-        "count multiprocessors");
-  return processors / kCluster;
-}
+int count_clusters() { return multiprocessors() / kCluster; }
 
 int tiles(std::int64_t count, std::int64_t size) {
   return static_cast<int>((count + size - 1) / size);
