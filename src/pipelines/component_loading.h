@@ -92,6 +92,7 @@ struct FlowSizes {
   std::int64_t row_widths = 0;    ///< live at once in a block, in multiples of `width`
   std::int64_t patch = 0;         ///< pixels along a token's side
   std::int64_t vae_channels = 0;  ///< of the decoder's images at full size
+  std::int64_t vae_tile = 0;      ///< pixels along a side of what is decoded at once; 0: all
   std::int64_t text_bytes = 0;    ///< to encode a prompt, beside library scratch
   int default_text_tokens = 512;
 };

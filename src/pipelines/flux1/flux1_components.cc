@@ -32,6 +32,7 @@ MemoryPlan plan_flux1_memory(const Flux1Configs& configs, const Flux1Checkpoints
                         .row_widths = 16,
                         .patch = 2 * configs.vae.vae_scale_factor(),
                         .vae_channels = configs.vae.block_out_channels.at(1),
+                        .vae_tile = options.vae_tiling ? configs.vae.sample_size : 0,
                         .text_bytes = 2 * t5.num_heads * text * text * std::int64_t{sizeof(float)} +
                                       6 * text * t5.d_ff * dtype_bits(dtype) / 8};
   return plan_memory(
@@ -134,6 +135,7 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
       .configs = configs,
       .dtype = dtype,
       .vae_dtype = vae_dtype(options.vae, dtype),
+      .vae_tiling = options.vae_tiling,
       .fingerprint = fingerprint(folder, checkpoints),
       .tokenizer = load_checked_tokenizer(
           folder, options.format,

@@ -41,6 +41,7 @@ struct Flux1Components {
   Flux1Configs configs;
   DType dtype;      ///< of all but the autoencoder
   DType vae_dtype;  ///< WeightOptions::vae
+  bool vae_tiling;
   std::string fingerprint;
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<const Tokenizer> tokenizer_2;

@@ -56,6 +56,7 @@ MemoryPlan plan_flux2_memory(const Flux2Configs& configs, const Flux2Checkpoints
                         .row_widths = 24,  // a single block's projections alone have nine
                         .patch = 2 * configs.vae.kl.vae_scale_factor(),
                         .vae_channels = configs.vae.kl.block_out_channels.at(1),
+                        .vae_tile = options.vae_tiling ? configs.vae.kl.sample_size : 0,
                         .text_bytes = 6 * text * lm.intermediate_size * dtype_bits(dtype) / 8};
   return plan_memory(
       {{.bytes =
@@ -128,6 +129,7 @@ Flux2Components load_flux2_components(const ModelFolder& folder, ops::Backend& b
       .configs = configs,
       .dtype = dtype,
       .vae_dtype = decoded,
+      .vae_tiling = options.vae_tiling,
       .fingerprint = fingerprint(folder, checkpoints),
       .tokenizer = std::move(tokenizer),
       .text_encoder = {text_encoder, configs.text_encoder},

@@ -40,6 +40,7 @@ struct Flux2Components {
   Flux2Configs configs;
   DType dtype;      ///< of all but the autoencoder
   DType vae_dtype;  ///< WeightOptions::vae
+  bool vae_tiling;
   std::string fingerprint;
   std::unique_ptr<const Tokenizer> tokenizer;
   models::CausalLmEncoder text_encoder;

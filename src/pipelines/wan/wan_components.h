@@ -51,6 +51,7 @@ struct WanComponents {
   models::T5Encoder text_encoder;
   std::vector<WanExpert> experts;  ///< one, or for high and low noise
   models::WanVaeDecoder vae;
+  bool vae_tiling;
   std::vector<ComponentAttestation> attestation;  ///< of the components with linear layers
   MemoryPlan memory_plan;
 };

@@ -215,17 +215,32 @@ Tensor WanPipeline::draw_noise(const ResolvedRequest& request, std::uint64_t see
   return pack_video(backend().upload(drawn, DType::kF32), size);
 }
 
-/// Frames leave the device in 8 bits as soon as the decoder has them.
+/// Frames, or squares of all frames, leave the device in 8 bits as soon as the decoder has them.
 std::vector<Image> WanPipeline::decode(const Tensor& latents,
                                        const ResolvedRequest& request) const {
-  std::vector<Image> images;
-  images.reserve(static_cast<std::size_t>(request.video->num_frames));
-  components_.vae(unpack_video(latents, grid(request)), [&](const Tensor& frames) {
+  const Tensor z = unpack_video(latents, grid(request));
+  std::vector<Image> images(static_cast<std::size_t>(request.video->num_frames),
+                            solid_image(request.width, request.height, 0));
+  const auto put = [&](const Tensor& frames, std::size_t first, std::int64_t top,
+                       std::int64_t left) {
     const Tensor pixels = backend().download(ops::to_pixels(frames));
+    const Shape frame = {1, pixels.dim(2), pixels.dim(3), pixels.dim(4)};
     for (std::int64_t i = 0; i < pixels.dim(1); ++i) {
-      images.push_back(to_image(
-          pixels.slice(1, i, i + 1).reshape({1, pixels.dim(2), pixels.dim(3), pixels.dim(4)})));
+      paste(pixels.slice(1, i, i + 1).reshape(frame), top, left,
+            images.at(first + static_cast<std::size_t>(i)));
     }
+  };
+  const models::VaeTiles tiles = components_.configs.vae.tiles();
+  if (components_.vae_tiling && models::exceeds(tiles, z)) {
+    components_.vae.in_tiles(
+        z, tiles,
+        [&](const Tensor& tile, std::int64_t top, std::int64_t left) { put(tile, 0, top, left); });
+    return images;
+  }
+  std::size_t done = 0;
+  components_.vae(z, [&](const Tensor& frames) {
+    put(frames, done, 0, 0);
+    done += static_cast<std::size_t>(frames.dim(1));
   });
   return images;
 }
