@@ -155,10 +155,10 @@ void check_overridden_components(const ModelFolder& folder, const WeightOptions&
 }
 
 nn::WeightScope ComponentRoots::root(std::string component, const quant::WeightSource& source,
-                                     DType dtype, quant::WeightPolicy policy) {
+                                     DType dtype, quant::WeightPolicy policy, ops::ModelTurn turn) {
   const nn::StreamedLayers& streamed = plan_.of(component).streamed;
   Entry& entry = entries_.emplace_back(Entry{std::move(component), &source, {}});
-  return {source, backend_, dtype, &entry.precision, policy, streamed, entry.component};
+  return {source, backend_, dtype, &entry.precision, policy, streamed, entry.component, turn};
 }
 
 std::vector<ComponentAttestation> ComponentRoots::attest(bool strict) const {

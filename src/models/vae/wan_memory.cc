@@ -85,7 +85,7 @@ WanDecoderElements wan_decoder_elements(const WanVaeConfig& config, std::int64_t
 
 std::int64_t wan_tile_elements(const WanVaeConfig& config, std::int64_t frames, std::int64_t height,
                                std::int64_t width) {
-  constexpr std::int64_t kJoining = 2 * 7;  // seven in float32, in elements of half its size
+  constexpr std::int64_t kJoining = 14;  // seven in float32, in elements of half its size
   const auto [size, stride] = config.tiles();
   const std::int64_t scale = config.scale_factor_spatial;
   const std::int64_t tile_height = std::min(height, size) * scale;

@@ -129,8 +129,8 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
   const auto root = [&](const char* name, const quant::WeightSource& source, DType computed) {
     return roots.root(name, source, computed, weight_policy(options, name, kLargeTextEncoder));
   };
-  std::unique_ptr<ops::OffloadedWeights> whole;
-  if (plan.of("transformer").whole) whole = backend.offload(ops::Offload::kWhole);
+  std::unique_ptr<ops::WeightTurns> whole;
+  if (plan.of("transformer").whole) whole = backend.take_turns();
   Flux1Components components{
       .configs = configs,
       .dtype = dtype,
@@ -148,7 +148,7 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
                        configs.text_encoder},
       .text_encoder_2 = {root("text_encoder_2", *checkpoints.text_encoder_2, dtype),
                          configs.text_encoder_2},
-      .transformer = make_part(whole.get(),
+      .transformer = make_part({.turns = whole.get()},
                                [&] {
                                  return models::Flux1Transformer(
                                      root("transformer", *checkpoints.transformer, dtype),

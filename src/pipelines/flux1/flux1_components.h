@@ -50,7 +50,7 @@ struct Flux1Components {
   models::Flux1Transformer transformer;
   /// The transformer's, where they come for the denoising alone; null: there all the time, or
   /// layer by layer.
-  std::unique_ptr<ops::OffloadedWeights> whole_transformer;
+  std::unique_ptr<ops::WeightTurns> whole_transformer;
   models::AutoencoderKlDecoder vae;
   std::vector<ComponentAttestation> attestation;  ///< of the components with linear layers
   MemoryPlan memory_plan;

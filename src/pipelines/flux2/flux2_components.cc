@@ -116,8 +116,8 @@ Flux2Components load_flux2_components(const ModelFolder& folder, ops::Backend& b
   const auto root = [&](const char* name, const quant::WeightSource& source, DType computed) {
     return roots.root(name, source, computed, weight_policy(options, name, kTextEncoder));
   };
-  std::unique_ptr<ops::OffloadedWeights> whole;
-  if (plan.of("transformer").whole) whole = backend.offload(ops::Offload::kWhole);
+  std::unique_ptr<ops::WeightTurns> whole;
+  if (plan.of("transformer").whole) whole = backend.take_turns();
   auto tokenizer = load_checked_tokenizer(
       folder, options.format,
       {"tokenizer", "text_encoder", configs.text_encoder.vocab_size, make_byte_chat_tokenizer});
@@ -133,8 +133,9 @@ Flux2Components load_flux2_components(const ModelFolder& folder, ops::Backend& b
       .fingerprint = fingerprint(folder, checkpoints),
       .tokenizer = std::move(tokenizer),
       .text_encoder = {text_encoder, configs.text_encoder},
-      .transformer = make_part(
-          whole.get(), [&] { return models::Flux2Transformer(transformer, configs.transformer); }),
+      .transformer =
+          make_part({.turns = whole.get()},
+                    [&] { return models::Flux2Transformer(transformer, configs.transformer); }),
       .whole_transformer = std::move(whole),
       .vae = {vae, configs.vae.kl},
       .vae_encoder = {vae, configs.vae.kl},

@@ -47,7 +47,7 @@ struct Flux2Components {
   models::Flux2Transformer transformer;
   /// The transformer's, where they come for the denoising alone; null: there all the time, or
   /// layer by layer.
-  std::unique_ptr<ops::OffloadedWeights> whole_transformer;
+  std::unique_ptr<ops::WeightTurns> whole_transformer;
   models::AutoencoderKlDecoder vae;
   models::AutoencoderKlEncoder vae_encoder;       ///< for reference pictures
   models::LatentNorm latent_norm;                 ///< in scaling_dtype()

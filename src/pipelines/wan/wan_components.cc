@@ -176,22 +176,24 @@ WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backe
   MemoryPlan plan = plan_wan_memory(configs, checkpoints, planned_defaults(folder, options), dtype,
                                     backend, options);
   ComponentRoots roots(backend, plan);
-  const auto root = [&](const char* name, const quant::WeightSource& source, DType computed) {
-    return roots.root(name, source, computed, weight_policy(options, name, kTextEncoder));
+  const auto root = [&](const char* name, const quant::WeightSource& source, DType computed,
+                        ops::ModelTurn turn = {}) {
+    return roots.root(name, source, computed, weight_policy(options, name, kTextEncoder), turn);
   };
   auto tokenizer = load_checked_tokenizer(
       folder, options.format,
       {"tokenizer", kTextEncoder, configs.text_encoder.vocab_size, make_byte_t5_tokenizer});
   models::T5Encoder text_encoder(root(kTextEncoder, *checkpoints.text_encoder, dtype),
                                  configs.text_encoder);
-  std::vector<WanExpert> experts;
+  // Of the experts all or none come and go.
+  std::unique_ptr<ops::WeightTurns> turns;
+  if (plan.of(kExperts[0]).whole) turns = backend.take_turns();
+  std::vector<models::WanTransformer> experts;
   for (const ExpertSource& expert : experts_of(configs, checkpoints)) {
-    std::unique_ptr<ops::OffloadedWeights> whole;
-    if (plan.of(expert.name).whole) whole = backend.offload(ops::Offload::kWhole);
-    models::WanTransformer transformer = make_part(whole.get(), [&] {
-      return models::WanTransformer(root(expert.name, *expert.source, dtype), *expert.config);
-    });
-    experts.push_back({.transformer = std::move(transformer), .whole = std::move(whole)});
+    const ops::ModelTurn turn{.turns = turns.get(), .turn = static_cast<int>(experts.size())};
+    experts.push_back(make_part(turn, [&] {
+      return models::WanTransformer(root(expert.name, *expert.source, dtype, turn), *expert.config);
+    }));
   }
   WanComponents components{
       .configs = configs,
@@ -200,6 +202,7 @@ WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backe
       .tokenizer = std::move(tokenizer),
       .text_encoder = std::move(text_encoder),
       .experts = std::move(experts),
+      .turns = std::move(turns),
       .vae = {root("vae", *checkpoints.vae, vae_dtype(options.vae, dtype)), configs.vae},
       .vae_tiling = options.vae_tiling,
       .attestation = {},
