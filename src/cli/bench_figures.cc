@@ -150,6 +150,8 @@ BenchFigures parse_result(const Json& entry, std::string_view path) {
       .step_gflop = result.get<double>("step_gflop"),
       .peak_gflop_per_second = result.get<double>("peak_gflop_per_second"),
       .load_ms = result.get<double>("load_ms"),
+      .device_ms = result.get<double>("device_ms", 0.0),
+      .weight_bytes = result.get<double>("weight_bytes", 0.0),
       .peak_resident_bytes = result.get<double>("peak_resident_bytes"),
       .peak_device_bytes = result.get<double>("peak_device_bytes", 0.0),
       .stage_peak_bytes = {},
@@ -174,6 +176,11 @@ std::optional<double> BenchFigures::stage_peak(std::string_view name) const {
   return std::nullopt;
 }
 
+std::optional<double> BenchFigures::load_bytes_per_second() const {
+  if (weight_bytes <= 0 || load_ms <= device_ms) return std::nullopt;
+  return weight_bytes / ((load_ms - device_ms) * 1e-3);
+}
+
 BenchFigures bench_figures(const BenchResult& result) {
   BenchFigures figures{
       .model = result.model,
@@ -193,6 +200,8 @@ BenchFigures bench_figures(const BenchResult& result) {
       .step_gflop = result.step_gflop,
       .peak_gflop_per_second = result.peak_gflop_per_second,
       .load_ms = result.load_ms,
+      .device_ms = result.device_ms,
+      .weight_bytes = static_cast<double>(result.weight_bytes),
       .peak_resident_bytes = static_cast<double>(result.peak_resident_bytes),
       .peak_device_bytes = static_cast<double>(result.peak_device_bytes),
       .stage_peak_bytes = {},

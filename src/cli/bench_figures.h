@@ -37,12 +37,16 @@ struct BenchFigures {
   double step_gflop_per_second = 0;
   double peak_gflop_per_second = 0;
   double load_ms = 0;
+  double device_ms = 0;     ///< of it, until the device was there
+  double weight_bytes = 0;  ///< read in the rest of it; 0: not known
   double peak_resident_bytes = 0;
   double peak_device_bytes = 0;  ///< 0: nothing that host memory does not count
   std::vector<std::pair<std::string, double>> stage_peak_bytes;  ///< of device memory
 
   std::optional<double> stage_peak(std::string_view name) const;
   std::optional<double> stage_ms(std::string_view name) const;
+  /// Of the weights, while they were loaded; absent where their size is not known.
+  std::optional<double> load_bytes_per_second() const;
 };
 
 /// `result` has a sample with a step.

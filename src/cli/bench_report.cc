@@ -125,6 +125,18 @@ void add_rates(ReportTable& table) {
   });
 }
 
+void add_loading(ReportTable& table) {
+  constexpr double kGiga = 1e9;
+  table.cost("loading", [](const auto& f) { return f.load_ms; }, seconds);
+  table.rate("  weights", [](const auto& f) {
+    return f.weight_bytes > 0 ? fmt::format("{:.3f} GB", f.weight_bytes / kGiga) : "";
+  });
+  table.rate("  rate", [](const auto& f) {
+    const std::optional<double> rate = f.load_bytes_per_second();
+    return rate ? fmt::format("{:.2f} GB/s", *rate / kGiga) : "";
+  });
+}
+
 void add_memory(ReportTable& table, const BenchFigures& first) {
   table.cost("peak memory", [](const auto& f) { return f.peak_resident_bytes; }, mebibytes);
   if (first.peak_device_bytes == 0) return;
@@ -193,7 +205,7 @@ std::string bench_table(const std::vector<BenchResult>& results,
   table.heading();
   add_times(table, first);
   add_rates(table);
-  table.cost("loading", [](const auto& f) { return f.load_ms; }, seconds);
+  add_loading(table);
   add_memory(table, first);
   return text + table.to_string();
 }
@@ -218,6 +230,8 @@ std::string bench_json(const std::vector<BenchResult>& results) {
                     {"num_inference_steps", figures.num_inference_steps},
                     {"video", video_json(result.request)},
                     {"load_ms", figures.load_ms},
+                    {"device_ms", figures.device_ms},
+                    {"weight_bytes", result.weight_bytes},
                     {"median_total_ms", figures.total_ms},
                     {"median_step_ms", figures.step_ms},
                     {"step_gflop", figures.step_gflop},

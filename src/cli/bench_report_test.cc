@@ -32,6 +32,8 @@ BenchResult measured(double step_ms = 80, const std::string& dtype = "bf16") {
   result.request.height = 512;
   result.request.num_inference_steps = 3;
   result.load_ms = 4000;
+  result.device_ms = 500;
+  result.weight_bytes = 21'000'000'000;
   for (const double total : {300.0, 310.0, 290.0}) {
     result.samples.push_back({.total_ms = total,
                               .encode_png_ms = 12,
@@ -81,6 +83,16 @@ TEST(BenchTable, LargeNumbersAreTeraflops) {
                     Not(HasSubstr("dummy"))));
 }
 
+/// 21 GB in 4 s without the half second that the device takes.
+TEST(BenchTable, LoadingHasARate) {
+  EXPECT_THAT(bench_table({measured()}), ContainsRegex("loading +4\\.000 s\n"
+                                                       "  weights +21\\.000 GB\n"
+                                                       "  rate +6\\.00 GB/s\n"));
+  BenchResult unknown = measured();
+  unknown.weight_bytes = 0;
+  EXPECT_THAT(bench_table({unknown}), ContainsRegex("  weights *\n  rate *\n"));
+}
+
 TEST(BenchTable, RatiosAreNowOverThen) {
   const std::string table = bench_table({measured(80)}, saved({measured(100)}));
   EXPECT_THAT(table,
@@ -118,6 +130,7 @@ TEST(BenchJson, ReadsBackAsTheSameFigures) {
   EXPECT_THAT(after.stages_ms, UnorderedElementsAreArray(before.stages_ms));
   EXPECT_EQ(after.step_gflop_per_second, before.step_gflop_per_second);
   EXPECT_EQ(after.runs, 3);
+  EXPECT_EQ(after.load_bytes_per_second(), before.load_bytes_per_second());
 }
 
 TEST(BenchJson, KeepsTheKeysThatOthersRead) {
@@ -131,7 +144,7 @@ TEST(BenchJson, KeepsTheKeysThatOthersRead) {
 TEST(BenchJson, OldFilesLackSomeKeys) {
   auto json = nlohmann::json::parse(bench_json({on_cpu()}));
   for (const char* key : {"load_format", "dummy_quantization", "attention_precision", "device_name",
-                          "peak_device_bytes"}) {
+                          "peak_device_bytes", "device_ms", "weight_bytes"}) {
     json["results"][0].erase(key);
   }
   const auto old = parse_bench_json(json.dump(), "old.json");

@@ -89,23 +89,26 @@ BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request
   reset_peak_memory();
   const auto start = Clock::now();
   auto backend = std::make_unique<FlopCounter>(make_backend(options));
+  const double device_ms = ms_since(start);
   const FlopCounter& counter = *backend;
   const LoadedPipeline loaded = load_pipeline(options, std::move(backend));
   Pipeline& pipeline = *loaded.pipeline;
 
   BenchResult result;
   result.load_ms = ms_since(start);
+  result.device_ms = device_ms;
+  result.weight_bytes = pipeline.memory_plan().stored_bytes();
   std::uint64_t peak_device_bytes = loaded.backend->memory().peak_bytes;
   result.model = options.model_path.string();
   result.dtype = pipeline.dtype() == DType::kF32 ? "f32" : "bf16";
   result.device = loaded.backend->name();
   result.device_name = loaded.backend->description();
-  result.load_format = options.weights.format;
-  result.dummy_quantization = options.weights.dummy_quantization;
-  result.dummy_quantization_2 = options.weights.dummy_quantization_2;
-  result.attention = options.weights.attention;
+  result.load_format = options.pipeline.format;
+  result.dummy_quantization = options.pipeline.dummy_quantization;
+  result.dummy_quantization_2 = options.pipeline.dummy_quantization_2;
+  result.attention = options.pipeline.attention;
   result.residency = summarize(pipeline.memory_plan());
-  result.weight_precision = weight_precision_name(options.weights);
+  result.weight_precision = weight_precision_name(options.pipeline);
   result.request = pipeline.resolve(request);
   for (int i = 0; i < runs.warmup; ++i) run_once(pipeline, request, output.path());
   for (int i = 0; i < runs.measured; ++i) {

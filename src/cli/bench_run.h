@@ -31,7 +31,9 @@ struct BenchResult {
   std::string residency = "resident";        ///< where the weights were: summarize(MemoryPlan)
   std::string weight_precision = "default";  ///< weight_precision_name()
   ResolvedRequest request;
-  double load_ms = 0;
+  double load_ms = 0;              ///< from nothing to a pipeline that is ready
+  double device_ms = 0;            ///< part of it: until the device is there
+  std::uint64_t weight_bytes = 0;  ///< read meanwhile: MemoryPlan::stored_bytes()
   std::vector<BenchSample> samples;
   double step_gflop = 0;             ///< matrix products of one denoising step
   double peak_gflop_per_second = 0;  ///< measured on this machine in this dtype

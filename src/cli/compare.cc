@@ -135,8 +135,8 @@ CompareOptions compare_options(const CompareCommand& command) {
   options.request.prompt = command.prompt;
   options.request.seed = 42;
   apply_request_options(command.request, options.request);
-  options.reference.weights.planned_output = extent_of(options.request);
-  options.candidate.weights.planned_output = extent_of(options.request);
+  options.reference.pipeline.planned_output = extent_of(options.request);
+  options.candidate.pipeline.planned_output = extent_of(options.request);
   if (options.request.num_outputs_per_prompt != 1) {
     throw Error(ErrorCode::kInvalidArgument,
                 "--num-outputs-per-prompt: a comparison is of one picture or video");

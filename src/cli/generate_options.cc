@@ -96,13 +96,13 @@ LoadOptions make_load_options(ModelOptions options, const std::optional<PictureP
   LoadOptions load = to_load_options(options);
   if (!from) return load;
   if (!options.dtype) load.dtype = from->dtype;
-  WeightOptions& weights = load.weights;
-  if (!options.attention_precision) weights.attention = from->attention;
-  if (!options.weight_only_fp8) weights.policy.keep_fp8 = from->policy.keep_fp8;
-  if (!options.nvfp4_as) weights.policy.nvfp4_as_fp8 = from->policy.nvfp4_as_fp8;
-  if (!options.text_encoder_precision) weights.fp8_text_encoder = from->fp8_text_encoder;
-  if (!options.vae_precision) weights.vae = from->vae;
-  if (!options.vae_tiling) weights.vae_tiling = from->vae_tiling;
+  PipelineOptions& pipeline = load.pipeline;
+  if (!options.attention_precision) pipeline.attention = from->attention;
+  if (!options.weight_only_fp8) pipeline.policy.keep_fp8 = from->policy.keep_fp8;
+  if (!options.nvfp4_as) pipeline.policy.nvfp4_as_fp8 = from->policy.nvfp4_as_fp8;
+  if (!options.text_encoder_precision) pipeline.fp8_text_encoder = from->fp8_text_encoder;
+  if (!options.vae_precision) pipeline.vae = from->vae;
+  if (!options.vae_tiling) pipeline.vae_tiling = from->vae_tiling;
   return load;
 }
 

@@ -58,7 +58,7 @@ Generation::Generation(const GenerateOptions& options, std::vector<GenerateReque
 
 void Generation::run() {
   // All requests are of one size: they differ in their prompts and seeds.
-  load_options_.weights.planned_output = extent_of(requests_.front());
+  load_options_.pipeline.planned_output = extent_of(requests_.front());
   loaded_ = load_pipeline(load_options_);
   announce_precision();
   if (from_ && from_->fingerprint != loaded_.pipeline->fingerprint()) {
@@ -145,16 +145,16 @@ PictureParameters Generation::parameters(const GenerateRequest& request,
   for (const auto& [component, path] : load_options_.component_paths) {
     picture.component_paths[component] = path.string();
   }
-  picture.load_format = load_options_.weights.format;
+  picture.load_format = load_options_.pipeline.format;
   picture.pipeline_class = loaded_.pipeline->class_name();
   picture.fingerprint = loaded_.pipeline->fingerprint();
   picture.dtype = loaded_.pipeline->dtype();
   picture.device = loaded_.backend->name();
-  picture.attention = load_options_.weights.attention;
-  picture.policy = load_options_.weights.policy;
-  picture.fp8_text_encoder = load_options_.weights.fp8_text_encoder;
-  picture.vae = load_options_.weights.vae;
-  picture.vae_tiling = load_options_.weights.vae_tiling;
+  picture.attention = load_options_.pipeline.attention;
+  picture.policy = load_options_.pipeline.policy;
+  picture.fp8_text_encoder = load_options_.pipeline.fp8_text_encoder;
+  picture.vae = load_options_.pipeline.vae;
+  picture.vae_tiling = load_options_.pipeline.vae_tiling;
   picture.noise = request.noise;
   picture.seed = drawn.seed;
   picture.request = result.request;

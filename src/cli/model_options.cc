@@ -144,13 +144,12 @@ void add_weight_options(CLI::App& app, const std::string& prefix, const std::str
   add("nvfp4-as", options.nvfp4_as, {"bf16", "fp8"},
       "NVFP4 weights in memory: bf16 (exact), or fp8, which is multiplied in FP8 if calibrated");
   add("text-encoder-precision", options.text_encoder_precision, {"bf16", "fp8"},
-      "Weights of the large text encoder (T5): bf16 (as computed), or fp8, half the memory");
+      "Weights of the large text encoder: bf16 (as computed), or fp8, half the memory");
   add("vae-precision", options.vae_precision, {"auto", "bf16", "f32"},
       "The autoencoder computes in: auto (as everything else, see --dtype), bf16 or f32");
   app.add_flag_function(
          prefix + "vae-tiling", [&options](std::int64_t given) { options.vae_tiling = given > 0; },
-         "The autoencoder decodes large pictures in overlapping squares: less memory, seams "
-         "smoothed")
+         "Autoencoder decodes large pictures in overlapping squares: less memory, other pixels")
       ->group(group);
 }
 
@@ -185,32 +184,32 @@ LoadOptions to_load_options(const ModelOptions& options) {
                           std::optional<std::filesystem::path>& to) {
     if (from) to = resolve_model_path(*from);
   };
-  resolve(options.transformer_weights_path, load.weights.transformer.weights);
-  resolve(options.modelopt_backbone, load.weights.transformer.modelopt_backbone);
-  resolve(options.transformer_2_weights_path, load.weights.transformer_2.weights);
-  resolve(options.modelopt_backbone_2, load.weights.transformer_2.modelopt_backbone);
-  load.weights.strict_precision = options.strict_precision;
-  load.weights.format = parse_load_format(options.load_format.value_or("auto")).value();
-  load.weights.dummy_quantization =
+  resolve(options.transformer_weights_path, load.pipeline.transformer.weights);
+  resolve(options.modelopt_backbone, load.pipeline.transformer.modelopt_backbone);
+  resolve(options.transformer_2_weights_path, load.pipeline.transformer_2.weights);
+  resolve(options.modelopt_backbone_2, load.pipeline.transformer_2.modelopt_backbone);
+  load.pipeline.strict_precision = options.strict_precision;
+  load.pipeline.format = parse_load_format(options.load_format.value_or("auto")).value();
+  load.pipeline.dummy_quantization =
       parse_dummy_quantization(options.dummy_quantization.value_or("none")).value();
   if (const auto& name = options.dummy_quantization_2) {
-    load.weights.dummy_quantization_2 = parse_dummy_quantization(*name);
+    load.pipeline.dummy_quantization_2 = parse_dummy_quantization(*name);
   }
-  load.weights.attention =
+  load.pipeline.attention =
       parse_attention_schedule(options.attention_precision.value_or("bf16")).value();
-  load.weights.policy.keep_fp8 = options.weight_only_fp8 == "keep";
-  load.weights.policy.nvfp4_as_fp8 = options.nvfp4_as == "fp8";
-  load.weights.fp8_text_encoder = options.text_encoder_precision == "fp8";
-  load.weights.vae_tiling = options.vae_tiling.value_or(false);
-  load.weights.vae = parse_vae_precision(options.vae_precision.value_or("auto")).value();
+  load.pipeline.policy.keep_fp8 = options.weight_only_fp8 == "keep";
+  load.pipeline.policy.nvfp4_as_fp8 = options.nvfp4_as == "fp8";
+  load.pipeline.fp8_text_encoder = options.text_encoder_precision == "fp8";
+  load.pipeline.vae = parse_vae_precision(options.vae_precision.value_or("auto")).value();
+  load.pipeline.vae_tiling = options.vae_tiling.value_or(false);
   load.dtype = parse_compute_dtype(options.dtype.value_or("auto"));
   if (options.device == "cpu") load.device = DeviceChoice::kCpu;
   if (options.device == "cuda") load.device = DeviceChoice::kCuda;
   load.threads = options.threads.value_or(0);
   if (options.max_vram) load.max_vram_bytes = parse_byte_size(*options.max_vram);
-  load.weights.offload = {.dit_cpu_offload = options.dit_cpu_offload,
-                          .dit_layerwise_offload = options.dit_layerwise_offload,
-                          .text_encoder_cpu_offload = options.text_encoder_cpu_offload};
+  load.pipeline.offload = {.dit_cpu_offload = options.dit_cpu_offload,
+                           .dit_layerwise_offload = options.dit_layerwise_offload,
+                           .text_encoder_cpu_offload = options.text_encoder_cpu_offload};
   return load;
 }
 

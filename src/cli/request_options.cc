@@ -51,6 +51,11 @@ void add_request_options(CLI::App& app, RequestOptions& options) {
       ->type_name("FILE")
       ->allow_extra_args(false)
       ->group("Picture");
+  add_optional(app, "--reference-limit", options.reference_limit,
+               "Pixels that a reference keeps: diffusers (1024^2), or bfl (one alone 2024^2)")
+      ->check(one_of({"diffusers", "bfl"}))
+      ->type_name("NAME")
+      ->group("Picture");
   add_int("--num-frames", options.num_frames, "Frames of a video, 4k+1")->group("Video");
   add_int("--fps", options.fps, "Frames a second")->group("Video");
   add_decimal("--guidance-scale-2", options.guidance_scale_2,
@@ -91,6 +96,9 @@ void apply_request_options(const RequestOptions& options, GenerateRequest& reque
     }
   }
   for (ReferenceImage& reference : request.references) reference.image = read_image(reference.path);
+  if (options.reference_limit) {
+    request.reference_limit = parse_reference_limit(*options.reference_limit).value();
+  }
   if (options.noise) request.noise = parse_noise_source(*options.noise).value();
 }
 

@@ -27,6 +27,7 @@ struct RequestOptions {
   std::optional<int> num_outputs_per_prompt;
   std::optional<std::string> noise;
   std::vector<std::string> image_paths;
+  std::optional<std::string> reference_limit;
 };
 
 /// Declares one option per field.

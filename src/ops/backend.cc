@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "base/error.h"
+
 namespace dither::ops {
 namespace {
 
@@ -18,6 +20,17 @@ class RunAgain final : public Recording {
 
 std::unique_ptr<Recording> Backend::record(std::function<void()> work) {
   return std::make_unique<RunAgain>(std::move(work));
+}
+
+void Backend::project_heads(std::span<const HeadProjection> /*streams*/, const Rope& /*rope*/,
+                            float /*eps*/, const AttentionOperands& /*out*/) {
+  throw Error(ErrorCode::kInternal, "project_heads: this backend has no such kernel");
+}
+
+void Backend::gated_linear(const Tensor& /*x*/, const PreparedLinear& /*weights*/,
+                           Activation /*activation*/, std::optional<float> /*e4m3_scale*/,
+                           const Tensor& /*y*/) {
+  throw Error(ErrorCode::kInternal, "gated_linear: this backend has no such kernel");
 }
 
 }  // namespace dither::ops

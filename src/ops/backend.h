@@ -34,6 +34,8 @@ struct BackendTraits {
   bool e4m3_activations = false;
   /// linear() takes LinearEpilogue::norm.
   bool norms_linear_results = false;
+  /// project_heads() and gated_linear() are kernels of their own.
+  bool fuses_projections = false;
   /// norm_rope_heads() writes E4M3 codes where its results are of that dtype, attention() reads
   /// them.
   bool e4m3_attention = false;
@@ -203,6 +205,11 @@ class Backend : public Device {
                             const Tensor& y) = 0;
   virtual void norm_rope_heads(std::span<const PackedQkv> streams, const Rope& rope, float eps,
                                const AttentionOperands& out) = 0;
+  /// The next two are called where BackendTraits::fuses_projections, with no probe in place.
+  virtual void project_heads(std::span<const HeadProjection> streams, const Rope& rope, float eps,
+                             const AttentionOperands& out);
+  virtual void gated_linear(const Tensor& x, const PreparedLinear& weights, Activation activation,
+                            std::optional<float> e4m3_scale, const Tensor& y);
   virtual void attention(const AttentionOperands& in, const AttentionOptions& options,
                          const Tensor& y) = 0;
   virtual void conv2d(const Tensor& x, const PreparedConv2d& weights, const Tensor& residual,

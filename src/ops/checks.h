@@ -107,6 +107,12 @@ void write_to(const Tensor& out, Backend& backend, const Kernel& kernel) {
   backend.copy(y, out);
 }
 
+inline Shape with_last(const Shape& shape, std::int64_t last) {
+  Shape result = shape;
+  result[-1] = last;
+  return result;
+}
+
 /// x, or a copy of it whose rows a backend takes.
 inline Tensor rows_of(const Tensor& x) { return is_row_view(x) ? x : contiguous(x); }
 

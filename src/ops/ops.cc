@@ -8,33 +8,6 @@
 #include "ops/checks.h"
 
 namespace dither::ops {
-namespace {
-
-Shape with_last(const Shape& shape, std::int64_t last) {
-  Shape result = shape;
-  result[-1] = last;
-  return result;
-}
-
-/// The one tensor [1, sum L_s, 3 H D] that these streams are slices of, in their order; undefined
-/// where they are not.
-Tensor joined(std::span<const PackedQkv> streams) {
-  const Tensor& first = streams.front().qkv;
-  std::int64_t tokens = 0;
-  const std::byte* next = first.raw();
-  for (const PackedQkv& stream : streams) {
-    const Tensor& qkv = stream.qkv;
-    const bool follows = qkv.storage() == first.storage() && qkv.raw() == next;
-    if (!follows || !qkv.contiguous() || qkv.dim(0) != 1) return {};
-    tokens += qkv.dim(1);
-    next += qkv.bytes();
-  }
-  return Tensor::view(first.storage(), first.raw() - first.storage()->data(),
-                      {1, tokens, first.dim(2)}, first.dtype());
-}
-
-}  // namespace
-
 Backend& backend_of(const Tensor& tensor) {
   if (tensor.device() == nullptr) {
     throw Error(
@@ -139,86 +112,6 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps) {
   check.channel_weight("weight", weight, x, x.dim(-1));
   Tensor y = like(x, x.shape());
   backend_of(x).rms_norm(rows_of(x), weight, eps, y);
-  return y;
-}
-
-AttentionOperands norm_rope_heads(std::span<const PackedQkv> streams, const Rope& rope,
-                                  std::int64_t heads, float eps, AttentionPrecision precision) {
-  const Check check("norm_rope_heads");
-  check.that(!streams.empty() && heads > 0, "needs a stream and a head");
-  const Tensor& first = streams.front().qkv;
-  check.activation("qkv", first);
-  check.rank("qkv", first, 3);
-  check.that(first.dim(2) % (3 * heads) == 0, "width must be 3 * heads * head_dim");
-  const std::int64_t head_dim = first.dim(2) / (3 * heads);
-  std::vector<PackedQkv> prepared(streams.begin(), streams.end());
-  std::int64_t tokens = 0;
-  for (PackedQkv& stream : prepared) {
-    check.shape("qkv", stream.qkv, {first.dim(0), stream.qkv.dim(1), first.dim(2)});
-    check.like("qkv", stream.qkv, first);
-    const std::int64_t all_heads = heads * head_dim;
-    const std::int64_t width = stream.q_norm.shape() == Shape{all_heads} ? all_heads : head_dim;
-    check.channel_weight("q_norm", stream.q_norm, first, width);
-    check.channel_weight("k_norm", stream.k_norm, first, width);
-    stream.qkv = rows_of(stream.qkv);
-    tokens += stream.qkv.dim(1);
-  }
-  check.shape("rope.cos", rope.cos, {tokens, head_dim / 2});
-  check.shape("rope.sin", rope.sin, {tokens, head_dim / 2});
-  check.that(rope.cos.dtype() == DType::kF32 && rope.sin.dtype() == DType::kF32 &&
-                 rope.cos.contiguous() && rope.sin.contiguous(),
-             "rope tables must be contiguous F32");
-  Backend& backend = backend_of(first);
-  const Shape shape = {first.dim(0), tokens, heads, head_dim};
-  if (precision == AttentionPrecision::kE4m3) {
-    if (!backend.traits().e4m3_attention) {
-      throw Error(ErrorCode::kUnsupported,
-                  fmt::format("attention in FP8: backend '{}' has none", backend.name()));
-    }
-    check.that(first.dtype() == DType::kBF16 && head_dim % 16 == 0,
-               "FP8 needs BF16 streams and a head_dim that is a multiple of 16");
-    const auto codes = [&] { return Tensor::empty(shape, DType::kF8E4M3, backend); };
-    AttentionOperands out{codes(), codes(), codes(),
-                          Tensor::empty({kScaleElements}, DType::kF32, backend)};
-    backend.norm_rope_heads(prepared, rope, eps, out);
-    return out;
-  }
-  const Tensor joint = backend.traits().rotates_in_place ? joined(prepared) : Tensor();
-  const auto part = [&](std::int64_t index) {
-    const std::int64_t width = heads * head_dim;
-    return joint.defined()
-               ? joint.slice(-1, index * width, (index + 1) * width).unflatten(-1, heads, head_dim)
-               : like(first, shape);
-  };
-  AttentionOperands out{part(0), part(1), part(2), {}};
-  backend.norm_rope_heads(prepared, rope, eps, out);
-  return out;
-}
-
-Tensor attention(const AttentionOperands& in, const AttentionOptions& options) {
-  const Check check("attention");
-  const bool codes = in.q.dtype() == DType::kF8E4M3 && in.v_scale.defined();
-  if (!codes) check.activation("q", in.q);
-  check.rank("q", in.q, 4);
-  check.rank("k", in.k, 4);
-  check.shape("k", in.k, {in.q.dim(0), in.k.dim(1), in.q.dim(2), in.q.dim(3)});
-  check.shape("v", in.v, in.k.shape());
-  check.like("k", in.k, in.q);
-  check.like("v", in.v, in.q);
-  for (const Tensor* operand : {&in.q, &in.k, &in.v}) {
-    check.that(operand->strides()[-1] == 1, "q, k and v need unit stride in the head dimension");
-  }
-  check.that(in.k.dim(1) > 0, "needs at least one key");
-  if (options.bias.defined()) {
-    check.shape("bias", options.bias, {in.q.dim(2), in.q.dim(1), in.k.dim(1)});
-    check.that(options.bias.dtype() == DType::kF32 && options.bias.contiguous(),
-               "bias must be contiguous F32");
-  }
-  Backend& backend = backend_of(in.q);
-  const Shape shape = {in.q.dim(0), in.q.dim(1), in.q.dim(2) * in.q.dim(3)};
-  const DType dtype = codes ? DType::kBF16 : in.q.dtype();
-  Tensor y = destination(check, options.out, shape, dtype, backend);
-  write_to(y, backend, [&](const Tensor& result) { backend.attention(in, options, result); });
   return y;
 }
 

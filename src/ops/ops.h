@@ -74,6 +74,17 @@ AttentionOperands norm_rope_heads(std::span<const PackedQkv> streams, const Rope
                                   std::int64_t heads, float eps,
                                   AttentionPrecision precision = AttentionPrecision::kActivations);
 
+/// norm_rope_heads() of the streams' projections, and gated_activation() of the columns behind
+/// them. Where BackendTraits::fuses_projections the products' sums are not rounded before either.
+/// A stream's x [B, L_s, K]; its gated.out.tensor [B, L_s, F].
+AttentionOperands project_heads(std::span<const HeadProjection> streams, const Rope& rope,
+                                std::int64_t heads, float eps,
+                                AttentionPrecision precision = AttentionPrecision::kActivations);
+
+/// gated_activation(linear(x)), with sums as in project_heads().  x [..., K] -> [..., N / 2], or
+/// its E4M3 codes.
+Tensor gated_linear(const Tensor& x, const PreparedLinear& weights, const GatedColumns& columns);
+
 /// softmax(scale * q k^T + bias) v.  q [B, Lq, H, D], k and v [B, Lk, H, D] with unit stride in D
 /// -> [B, Lq, H D], or its E4M3 codes.
 Tensor attention(const AttentionOperands& in, const AttentionOptions& options);

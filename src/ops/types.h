@@ -242,6 +242,22 @@ struct PackedQkv {
   std::int64_t norm_width() const { return q_norm.dim(0); }
 };
 
+/// activation(a) * b of a product's columns [a | b] (GLU family, Shazeer 2020).
+struct GatedColumns {
+  Activation activation = Activation::kNone;
+  Output out = {};
+};
+
+/// One stream of an attention before its projections.
+struct HeadProjection {
+  Tensor x;                                 ///< [B, L_s, K], or E4M3 codes
+  const PreparedLinear* weights = nullptr;  ///< N = 3 H D: [q | k | v]; with `gated` [a | b] after
+                                            ///< them, 2 F columns
+  Tensor q_norm;                            ///< [D]
+  Tensor k_norm;                            ///< [D]
+  std::optional<GatedColumns> gated = std::nullopt;  ///< to a tensor [B, L_s, F]
+};
+
 /// In which precision an attention multiplies.
 enum class AttentionPrecision : std::uint8_t {
   kActivations,  ///< the activations' dtype

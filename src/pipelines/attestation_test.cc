@@ -55,7 +55,7 @@ TEST(Attestation, JsonTellsTheScaleThatIsInForce) {
 
 TEST(WeightPrecision, IsNamedByItsOptions) {
   EXPECT_EQ(weight_precision_name({}), "default");
-  WeightOptions options;
+  PipelineOptions options;
   options.fp8_text_encoder = true;
   EXPECT_EQ(weight_precision_name(options), "text-encoder-precision=fp8");
   options.policy = {.keep_fp8 = true, .nvfp4_as_fp8 = true};

@@ -94,7 +94,7 @@ std::string model_fingerprint(const ModelFolder& folder, std::span<const Compone
   return print.hex();
 }
 
-quant::WeightPolicy weight_policy(const WeightOptions& options, std::string_view component,
+quant::WeightPolicy weight_policy(const PipelineOptions& options, std::string_view component,
                                   std::string_view large_text_encoder) {
   quant::WeightPolicy policy = options.policy;
   if (options.fp8_text_encoder && component == large_text_encoder) {
@@ -104,7 +104,7 @@ quant::WeightPolicy weight_policy(const WeightOptions& options, std::string_view
   return policy;
 }
 
-GenerationDefaults planned_defaults(const ModelFolder& folder, const WeightOptions& options) {
+GenerationDefaults planned_defaults(const ModelFolder& folder, const PipelineOptions& options) {
   constexpr int kMaxPlanned = 1 << 14;  // pixels a side, frames: no product of them overflows
   GenerationDefaults defaults = folder.defaults();
   const auto replace = [](std::optional<int>& value, const std::optional<int>& known) {
@@ -142,7 +142,7 @@ ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDe
       .decoding = bytes(kLiveImages * decoded * sizes.vae_channels * dtype_bits(vae_dtype) / 8)};
 }
 
-void check_overridden_components(const ModelFolder& folder, const WeightOptions& options) {
+void check_overridden_components(const ModelFolder& folder, const PipelineOptions& options) {
   const auto check = [&](bool given, std::string_view option) {
     if (!given || folder.has("transformer_2")) return;
     throw Error(ErrorCode::kNotFound,

@@ -82,8 +82,8 @@ std::string model_fingerprint(const ModelFolder& folder, std::span<const Compone
                               std::span<const char* const> tokenizers);
 
 /// How a component's weights lie in memory; `large_text_encoder` is the one that
-/// WeightOptions::fp8_text_encoder is about.
-quant::WeightPolicy weight_policy(const WeightOptions& options, std::string_view component,
+/// PipelineOptions::fp8_text_encoder is about.
+quant::WeightPolicy weight_policy(const PipelineOptions& options, std::string_view component,
                                   std::string_view large_text_encoder);
 
 /// What a family's pictures are made in.
@@ -99,7 +99,7 @@ struct FlowSizes {
 
 /// The model's defaults with what is known of the requests in their place, for the memory plan.
 /// What no request may have, which generate() refuses, is left out.
-GenerationDefaults planned_defaults(const ModelFolder& folder, const WeightOptions& options);
+GenerationDefaults planned_defaults(const ModelFolder& folder, const PipelineOptions& options);
 
 /// What a picture of the planned size (1024 x 1024 where nothing names one) takes on the device
 /// beside the weights: shares of the widest tensors, fitted to measured peaks of FLUX.1.
@@ -118,7 +118,7 @@ auto make_part(const ops::ModelTurn& turn, const Make& make) {
 
 /// Throws kNotFound, naming the option, when one of `options` is for a component that the pipeline
 /// does not have.
-void check_overridden_components(const ModelFolder& folder, const WeightOptions& options);
+void check_overridden_components(const ModelFolder& folder, const PipelineOptions& options);
 
 /// Hands out the root scopes of components and attests to what was bound through them.
 class ComponentRoots {

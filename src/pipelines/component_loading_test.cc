@@ -10,7 +10,7 @@ namespace {
 TEST(PlannedDefaults, AreOfTheRequestWhereItSaysAndOfTheModelElse) {
   const auto folder = ModelFolder::open(std::filesystem::path(DITHER_SOURCE_DIR) /
                                         "models/configs/wan2.2-t2v-a14b");
-  WeightOptions options;
+  PipelineOptions options;
   options.planned_output.width = 1280;
   options.planned_output.num_frames = 33;
   const GenerationDefaults planned = planned_defaults(folder, options);
@@ -22,7 +22,7 @@ TEST(PlannedDefaults, AreOfTheRequestWhereItSaysAndOfTheModelElse) {
 TEST(PlannedDefaults, LeaveOutWhatNoRequestMayHave) {
   const auto folder = ModelFolder::open(std::filesystem::path(DITHER_SOURCE_DIR) /
                                         "models/configs/wan2.2-t2v-a14b");
-  WeightOptions options;
+  PipelineOptions options;
   options.planned_output.width = 0;
   options.planned_output.height = -16;
   options.planned_output.num_frames = 2'000'000'001;

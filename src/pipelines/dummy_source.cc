@@ -50,7 +50,7 @@ const TensorSource& no_tensors() {
   return kNone;
 }
 
-void check_load_format(const WeightOptions& options) {
+void check_load_format(const PipelineOptions& options) {
   const auto refuse = [](std::string_view what) {
     throw Error(ErrorCode::kInvalidArgument, std::string(what));
   };

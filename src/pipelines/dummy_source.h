@@ -19,6 +19,6 @@ std::unique_ptr<quant::WeightSource> make_dummy_source(
 const TensorSource& no_tensors();
 
 /// Throws kInvalidArgument when options for made-up weights and for files come together.
-void check_load_format(const WeightOptions& options);
+void check_load_format(const PipelineOptions& options);
 
 }  // namespace dither

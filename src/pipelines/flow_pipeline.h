@@ -77,9 +77,7 @@ class FlowPipeline : public Pipeline {
                          std::vector<std::string>& warnings) const = 0;
   virtual NoiseLevels noise_levels(const ResolvedRequest& request) const = 0;
   /// Of families that take references; of others check() refuses them.
-  virtual References encode_references(const std::vector<ReferenceImage>& /*references*/) const {
-    return {};
-  }
+  virtual References encode_references(const GenerateRequest& /*request*/) const { return {}; }
   /// The sampler refers to none of the arguments once it is made, but to the pipeline.
   virtual std::unique_ptr<FlowSampler> prepare(const ResolvedRequest& request,
                                                const Prompts& prompts, const References& references,

@@ -36,13 +36,27 @@ bool keeps_codes(const quant::LayerPlan& layer, DType dtype, const quant::Weight
   return false;
 }
 
+/// The layer whose weight this is; null for other tensors.
+const quant::LayerPlan* find_layer(const nn::TensorSpec& spec, const quant::WeightSource& source) {
+  constexpr std::string_view kWeight = ".weight";
+  if (!spec.name.ends_with(kWeight)) return nullptr;
+  return source.find_layer(spec.name.substr(0, spec.name.size() - kWeight.size()));
+}
+
+std::size_t stored_bytes(const nn::TensorSpec& spec, const quant::WeightSource& source) {
+  constexpr std::size_t kNvfp4Block = 16;  // weights that share a scale of one byte
+  const TensorInfo* info = source.find(spec.name);
+  if (info == nullptr) return 0;
+  const quant::LayerPlan* layer = find_layer(spec, source);
+  const DType stored = layer != nullptr ? layer->stored : info->dtype;
+  const auto elements = static_cast<std::size_t>(element_count(info->shape));
+  const std::size_t scales = stored == DType::kF4E2M1 ? elements / kNvfp4Block : 0;
+  return elements * static_cast<std::size_t>(dtype_bits(stored)) / 8 + scales;
+}
+
 std::size_t resident_bytes(const nn::TensorSpec& spec, const quant::WeightSource& source,
                            DType dtype, const quant::WeightPolicy& policy) {
-  constexpr std::string_view kWeight = ".weight";
-  const quant::LayerPlan* layer = nullptr;
-  if (spec.name.ends_with(kWeight)) {
-    layer = source.find_layer(spec.name.substr(0, spec.name.size() - kWeight.size()));
-  }
+  const quant::LayerPlan* layer = find_layer(spec, source);
   const bool codes = layer != nullptr && keeps_codes(*layer, dtype, policy);
   const auto elements = static_cast<std::size_t>(element_count(spec.shape));
   const auto bits =
@@ -81,7 +95,8 @@ class Placer {
                               .whole = whole_,
                               .streamed = {},
                               .device_bytes = device_bytes(),
-                              .host_bytes = whole_ ? device_bytes() : 0};
+                              .host_bytes = whole_ ? device_bytes() : 0,
+                              .stored_bytes = component_.bytes.stored};
     for (std::size_t i = 0; i < sequences(); ++i) {
       if (streamed_[i] == 0) continue;
       placed.streamed[component_.bytes.sequences[i].name] = static_cast<std::int64_t>(streamed_[i]);
@@ -219,6 +234,7 @@ ComponentBytes component_bytes(std::string name, const nn::TensorTable& table,
                                const quant::WeightPolicy& policy) {
   ComponentBytes bytes{.name = std::move(name), .fixed = 0, .sequences = {}};
   for (const nn::TensorSpec& spec : table.specs()) {
+    bytes.stored += stored_bytes(spec, source);
     const std::size_t tensor = resident_bytes(spec, source, dtype, policy);
     if (spec.sequence.empty()) {
       bytes.fixed += tensor;
@@ -246,6 +262,12 @@ const ComponentPlacement& MemoryPlan::of(std::string_view component) const {
 
 bool MemoryPlan::offloads() const {
   return std::ranges::any_of(components, [](const auto& placed) { return placed.host_bytes > 0; });
+}
+
+std::size_t MemoryPlan::stored_bytes() const {
+  std::size_t bytes = 0;
+  for (const ComponentPlacement& placed : components) bytes += placed.stored_bytes;
+  return bytes;
 }
 
 MemoryPlan plan_memory(const std::vector<PlannedComponent>& components,

@@ -35,6 +35,8 @@ struct ComponentBytes {
   std::string name;
   std::size_t fixed = 0;  ///< of what is in no sequence
   std::vector<SequenceBytes> sequences;
+  /// As the checkpoint stores them, NVFP4's scales of blocks included: what loading reads.
+  std::size_t stored = 0;
 };
 
 /// From headers alone; `dtype` is the activations'. FP8 layers take a byte a weight where that is
@@ -61,6 +63,7 @@ struct ComponentPlacement {
   nn::StreamedLayers streamed;   ///< how many layers of which sequence stream
   std::size_t device_bytes = 0;  ///< while it works: resident weights and room for layers
   std::size_t host_bytes = 0;    ///< that wait in pinned host memory
+  std::size_t stored_bytes = 0;  ///< ComponentBytes::stored
 };
 
 struct MemoryPlan {
@@ -71,6 +74,8 @@ struct MemoryPlan {
 
   const ComponentPlacement& of(std::string_view component) const;
   bool offloads() const;
+  /// Of all components.
+  std::size_t stored_bytes() const;
 };
 
 /// Device bytes that computing takes beside the weights, by stage.

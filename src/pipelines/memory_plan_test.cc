@@ -180,6 +180,24 @@ TEST(ComponentBytes, OfFlux1) {
         static_cast<double>(bytes.fixed + bytes.sequences[0].total() + bytes.sequences[1].total());
     const double per_parameter = quantization == DummyQuantization::kNone ? 2 : 1;
     EXPECT_NEAR(total / (per_parameter * 11'901'408'320), 1, 0.01);
+    EXPECT_NEAR(static_cast<double>(bytes.stored) / (per_parameter * 11'901'408'320), 1, 0.01);
+  }
+}
+
+// Exports of ModelOpt's own: all that their files hold but the scales of whole tensors.
+TEST(ComponentBytes, AreStoredAsTheFilesSay) {
+  for (const char* name : {"flux1-micro/base", "flux1-micro/hf", "flux1-micro-nvfp4/hf"}) {
+    SCOPED_TRACE(name);
+    const auto folder = std::filesystem::path(DITHER_SOURCE_DIR) / "tests/golden/modelopt" / name;
+    const auto table =
+        models::flux1_table(parse_flux1_config(JsonConfig::load(folder / "config.json")));
+    const auto source = open_component_weights(folder, kDiffusersStem);
+    std::int64_t bits = 0;
+    for (const TensorInfo& info : source->stored_sources().at(0)->tensors()) {
+      if (!info.shape.empty()) bits += element_count(info.shape) * dtype_bits(info.dtype);
+    }
+    EXPECT_EQ(component_bytes("transformer", table, *source, DType::kF32).stored,
+              static_cast<std::size_t>(bits / 8));
   }
 }
 

@@ -17,6 +17,10 @@ constexpr std::array<std::pair<NoiseSource, std::string_view>, 3> kNoiseSources 
     {NoiseSource::kTorchCpuLegacy, "torch-cpu-legacy"},
     {NoiseSource::kTorchCuda, "torch-cuda"},
 }};
+constexpr std::array<std::pair<ReferenceLimit, std::string_view>, 2> kReferenceLimits = {{
+    {ReferenceLimit::kDiffusers, "diffusers"},
+    {ReferenceLimit::kBfl, "bfl"},
+}};
 constexpr std::array<std::pair<LoadFormat, std::string_view>, 2> kLoadFormats = {{
     {LoadFormat::kAuto, "auto"},
     {LoadFormat::kDummy, "dummy"},
@@ -60,6 +64,14 @@ std::string_view noise_source_name(NoiseSource source) {
 
 std::optional<NoiseSource> parse_noise_source(std::string_view name) {
   return find_name(kNoiseSources, name);
+}
+
+std::string_view reference_limit_name(ReferenceLimit limit) {
+  return kReferenceLimits[static_cast<std::size_t>(limit)].second;
+}
+
+std::optional<ReferenceLimit> parse_reference_limit(std::string_view name) {
+  return find_name(kReferenceLimits, name);
 }
 
 std::string attention_schedule_name(const AttentionSchedule& schedule) {
@@ -113,7 +125,7 @@ DType vae_dtype(VaePrecision precision, DType activations) {
   return activations;
 }
 
-std::string weight_precision_name(const WeightOptions& options) {
+std::string weight_precision_name(const PipelineOptions& options) {
   std::vector<std::string> names;
   if (options.policy.keep_fp8) names.emplace_back("weight-only-fp8=keep");
   if (options.policy.nvfp4_as_fp8) names.emplace_back("nvfp4-as=fp8");

@@ -42,6 +42,17 @@ struct ReferenceImage {
   Image image = {};       ///< RGB
 };
 
+/// To how many pixels reference pictures are shrunk that have more.
+enum class ReferenceLimit : std::uint8_t {
+  kDiffusers,  ///< 1024 x 1024
+  kBfl,        ///< Black Forest Labs' own code: 2024 x 2024 where there is one, else 1024 x 1024
+};
+
+/// "diffusers", "bfl": the name in options and in pictures.
+std::string_view reference_limit_name(ReferenceLimit limit);
+/// The inverse of reference_limit_name; nothing for an unknown name.
+std::optional<ReferenceLimit> parse_reference_limit(std::string_view name);
+
 /// What to draw, or to film. Fields left out take the model's own defaults (Pipeline::resolve).
 /// Every member has an initializer, so that {.prompt = "..."} compiles without warnings.
 struct GenerateRequest {
@@ -62,6 +73,7 @@ struct GenerateRequest {
   int num_outputs_per_prompt = 1;  ///< output i uses seed + i
   NoiseSource noise = NoiseSource::kTorchCpu;
   std::vector<ReferenceImage> references = {};  ///< for models that take any
+  ReferenceLimit reference_limit = ReferenceLimit::kDiffusers;
   bool record_trajectory = false;
 };
 
@@ -86,6 +98,7 @@ struct ResolvedRequest {
   double true_cfg_scale = 1;  ///< 1: no classifier-free guidance
   int max_sequence_length = 0;
   std::vector<std::string> image_paths = {};  ///< of the reference pictures
+  ReferenceLimit reference_limit = ReferenceLimit::kDiffusers;
   std::optional<VideoParameters> video = {};  ///< absent: a picture
 
   bool operator==(const ResolvedRequest&) const = default;
@@ -180,9 +193,9 @@ struct OutputExtent {
 };
 OutputExtent extent_of(const GenerateRequest& request);
 
-/// Where a pipeline's weights come from beside its folders, how sure of them it must be, and what
-/// it makes of them.
-struct WeightOptions {
+/// How a pipeline is made of its model's folders: where its weights come from beside them, how sure
+/// of these it must be, as what and where they lie, and in what it computes.
+struct PipelineOptions {
   LoadFormat format = LoadFormat::kAuto;
   /// How a dummy transformer is stored, and the second of two; absent: like the first.
   DummyQuantization dummy_quantization = DummyQuantization::kNone;
@@ -196,7 +209,7 @@ struct WeightOptions {
   OffloadOptions offload = {};
   /// As what quantized weights lie in memory. Not plain_as_fp8, of which the next speaks.
   quant::WeightPolicy policy = {};
-  /// The linear weights of the large text encoder (T5) become weight-only E4M3.
+  /// The linear weights of the large text encoder become weight-only E4M3.
   bool fp8_text_encoder = false;
   VaePrecision vae = VaePrecision::kAuto;
   /// The autoencoder decodes what is large in overlapping squares (models/vae/tiles.h).
@@ -207,7 +220,7 @@ struct WeightOptions {
 
 /// "default", or what is not:
 /// "weight-only-fp8=keep,nvfp4-as=fp8,text-encoder-precision=fp8,vae-precision=f32,vae-tiling".
-std::string weight_precision_name(const WeightOptions& options);
+std::string weight_precision_name(const PipelineOptions& options);
 
 /// Told after every denoising step. Return false to stop: generate() throws kCancelled.
 struct Progress {

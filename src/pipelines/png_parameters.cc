@@ -51,7 +51,8 @@ Json to_json(const VideoParameters& video) {
   return json;
 }
 
-ResolvedRequest parse_request(const JsonConfig& json) {
+ResolvedRequest parse_request(const JsonConfig& json, std::string_view path) {
+  const auto limit = json.get<std::string>("reference_limit", "diffusers");
   return {.prompt = json.get<std::string>("prompt"),
           .negative_prompt = json.get<std::string>("negative_prompt"),
           .width = json.get<int>("width"),
@@ -61,6 +62,7 @@ ResolvedRequest parse_request(const JsonConfig& json) {
           .true_cfg_scale = json.get<double>("true_cfg_scale"),
           .max_sequence_length = json.get<int>("max_sequence_length"),
           .image_paths = json.get<std::vector<std::string>>("image_paths", {}),
+          .reference_limit = known(parse_reference_limit(limit), path, "reference_limit", limit),
           .video = parse_video(json)};
 }
 
@@ -99,6 +101,9 @@ std::string to_json(const PictureParameters& parameters) {
   json["true_cfg_scale"] = request.true_cfg_scale;
   json["max_sequence_length"] = request.max_sequence_length;
   if (!request.image_paths.empty()) json["image_paths"] = request.image_paths;
+  if (request.reference_limit != ReferenceLimit::kDiffusers) {
+    json["reference_limit"] = reference_limit_name(request.reference_limit);
+  }
   if (request.video) json["video"] = to_json(*request.video);
   // A path need not be UTF-8; JSON and PNG text must.
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -139,7 +144,7 @@ PictureParameters parse_picture_parameters(std::string_view json, std::string_vi
   const auto noise = document.get<std::string>("noise");
   parameters.noise = known(parse_noise_source(noise), path, "noise", noise);
   parameters.seed = parse_seed(document.get<std::string>("seed"), path);
-  parameters.request = parse_request(document);
+  parameters.request = parse_request(document, path);
   return parameters;
 }
 
@@ -186,6 +191,7 @@ GenerateRequest to_request(const PictureParameters& parameters) {
   for (const std::string& path : resolved.image_paths) {
     request.references.push_back({.path = path, .image = {}});
   }
+  request.reference_limit = resolved.reference_limit;
   request.seed = parameters.seed;
   request.noise = parameters.noise;
   return request;

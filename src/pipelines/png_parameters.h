@@ -29,7 +29,7 @@ struct PictureParameters {
   DType dtype = DType::kBF16;
   std::string device;  ///< "cpu" or "cuda"
   AttentionSchedule attention = {};
-  quant::WeightPolicy policy = {};  ///< WeightOptions::policy
+  quant::WeightPolicy policy = {};  ///< PipelineOptions::policy
   bool fp8_text_encoder = false;
   VaePrecision vae = VaePrecision::kAuto;
   bool vae_tiling = false;

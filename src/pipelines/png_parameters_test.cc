@@ -61,6 +61,21 @@ TEST(PngParameters, VideosRepeatToo) {
                                          "Frames: 81, FPS: 16, "));
 }
 
+TEST(PngParameters, ReferencesAreNamedWithTheirLimit) {
+  PictureParameters edited = full();
+  edited.request.image_paths = {"a.png", "b.webp"};
+  EXPECT_EQ(to_json(edited).find("reference_limit"), std::string::npos);
+  edited.request.reference_limit = ReferenceLimit::kBfl;
+  std::string json = to_json(edited);
+  EXPECT_EQ(parse_picture_parameters(json, "a.png"), edited);
+  EXPECT_EQ(to_request(edited).reference_limit, ReferenceLimit::kBfl);
+  EXPECT_EQ(to_request(edited).references.size(), 2U);
+  json.replace(json.find("\"bfl\""), 5, "\"sgl\"");
+  const Error error = error_of([&] { parse_picture_parameters(json, "a.png"); });
+  EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+  EXPECT_THAT(error.what(), HasSubstr("a.png: reference_limit 'sgl' is not known"));
+}
+
 TEST(PngParameters, WeightsInAnotherPrecisionAreNamed) {
   for (const char* key :
        {"weight_only_fp8", "nvfp4_as", "text_encoder_precision", "vae_precision", "vae_tiling"}) {

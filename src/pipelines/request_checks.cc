@@ -118,4 +118,10 @@ void warn_of_seed(const GenerateRequest& request, std::vector<std::string>& warn
                   request.seed, request.seed & kMaxCpuSeed));
 }
 
+void warn_of_reference_limit(const GenerateRequest& request, std::vector<std::string>& warnings) {
+  if (request.reference_limit == ReferenceLimit::kDiffusers || !request.references.empty()) return;
+  warnings.push_back(fmt::format("reference-limit {} has no effect without an image-path",
+                                 reference_limit_name(request.reference_limit)));
+}
+
 }  // namespace dither

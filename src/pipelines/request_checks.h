@@ -43,5 +43,7 @@ void warn_of_size(const ResolvedRequest& resolved, const GenerationDefaults& def
                   std::string_view model_name, std::vector<std::string>& warnings);
 /// Says so when the generator that is reproduced does not keep all of the seed.
 void warn_of_seed(const GenerateRequest& request, std::vector<std::string>& warnings);
+/// Says so when there is no reference picture for a reference-limit to be about.
+void warn_of_reference_limit(const GenerateRequest& request, std::vector<std::string>& warnings);
 
 }  // namespace dither

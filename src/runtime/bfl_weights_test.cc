@@ -37,7 +37,7 @@ TEST(BflWeights, DrawTheSamePixels) {
     const auto file = folder.path() / "flux.safetensors";
     write_safetensors(file, to_bfl(read_all(*diffusers), "model.diffusion_model."));
     LoadOptions options{.model_path = model};
-    options.weights.transformer.weights = file;
+    options.pipeline.transformer.weights = file;
     EXPECT_EQ(draw(options), draw({.model_path = model}));
   }
 }

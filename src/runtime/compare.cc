@@ -36,11 +36,11 @@ std::vector<std::pair<std::string, std::string>> describe(const LoadOptions& loa
   const auto add = [&](const char* name, const std::optional<std::filesystem::path>& path) {
     if (path) options.emplace_back(name, path->string());
   };
-  add("transformer_weights_path", load.weights.transformer.weights);
-  add("modelopt_backbone", load.weights.transformer.modelopt_backbone);
-  add("transformer_2_weights_path", load.weights.transformer_2.weights);
-  add("modelopt_backbone_2", load.weights.transformer_2.modelopt_backbone);
-  if (const auto weights = weight_precision_name(load.weights); weights != "default") {
+  add("transformer_weights_path", load.pipeline.transformer.weights);
+  add("modelopt_backbone", load.pipeline.transformer.modelopt_backbone);
+  add("transformer_2_weights_path", load.pipeline.transformer_2.weights);
+  add("modelopt_backbone_2", load.pipeline.transformer_2.modelopt_backbone);
+  if (const auto weights = weight_precision_name(load.pipeline); weights != "default") {
     options.emplace_back("weight_precision", weights);
   }
   return options;

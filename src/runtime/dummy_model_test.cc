@@ -45,7 +45,7 @@ class DummyModel : public ::testing::Test {
     return load_pipeline(
         {.model_path = folder_.path(),
          .dtype = dtype,
-         .weights = {.format = LoadFormat::kDummy, .dummy_quantization = quantization}});
+         .pipeline = {.format = LoadFormat::kDummy, .dummy_quantization = quantization}});
   }
 
   const fs::path& path() const { return folder_.path(); }
@@ -124,7 +124,7 @@ TEST_F(DummyModel, QuantizationShowsInTheFingerprint) {
 /// Weights that lie in the folder are passed over; its tokenizers are not.
 TEST_F(DummyModel, TakesTokenizersThatAreThere) {
   const auto with_tokenizers =
-      load_pipeline({.model_path = kDemo, .weights = {.format = LoadFormat::kDummy}});
+      load_pipeline({.model_path = kDemo, .pipeline = {.format = LoadFormat::kDummy}});
   EXPECT_NE(with_tokenizers.pipeline->fingerprint(), load().pipeline->fingerprint());
   EXPECT_NE(draw(with_tokenizers), draw(load()));
 }

@@ -74,7 +74,7 @@ class ExpertTurns : public testing::Test {
   static LoadedPipeline load(std::unique_ptr<ops::Backend> backend, bool offload) {
     LoadOptions options{.model_path =
                             std::filesystem::path(DITHER_SOURCE_DIR) / "tests/golden/wan/pipeline"};
-    options.weights.offload.dit_cpu_offload = offload;
+    options.pipeline.offload.dit_cpu_offload = offload;
     return load_pipeline(options, std::move(backend));
   }
   std::vector<Image> film(const LoadedPipeline& loaded) const {

@@ -43,6 +43,21 @@ void FlopCounter::linear(const Tensor& x, const ops::PreparedLinear& weights,
   inner().linear(x, weights, epilogue, y);
 }
 
+void FlopCounter::project_heads(std::span<const ops::HeadProjection> streams, const ops::Rope& rope,
+                                float eps, const ops::AttentionOperands& out) {
+  for (const ops::HeadProjection& stream : streams) {
+    count(2 * stream.x.elements() * stream.weights->out_features());
+  }
+  inner().project_heads(streams, rope, eps, out);
+}
+
+void FlopCounter::gated_linear(const Tensor& x, const ops::PreparedLinear& weights,
+                               ops::Activation activation, std::optional<float> e4m3_scale,
+                               const Tensor& y) {
+  count(2 * x.elements() * weights.out_features());
+  inner().gated_linear(x, weights, activation, e4m3_scale, y);
+}
+
 void FlopCounter::attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                             const Tensor& y) {
   count(4 * in.q.elements() * in.k.dim(1));

@@ -43,6 +43,10 @@ class FlopCounter final : public ForwardingBackend {
 
   void linear(const Tensor& x, const ops::PreparedLinear& weights,
               const ops::LinearEpilogue& epilogue, const Tensor& y) override;
+  void project_heads(std::span<const ops::HeadProjection> streams, const ops::Rope& rope, float eps,
+                     const ops::AttentionOperands& out) override;
+  void gated_linear(const Tensor& x, const ops::PreparedLinear& weights, ops::Activation activation,
+                    std::optional<float> e4m3_scale, const Tensor& y) override;
   void attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                  const Tensor& y) override;
   void conv2d(const Tensor& x, const ops::PreparedConv2d& weights, const Tensor& residual,

@@ -62,6 +62,14 @@ class ForwardingBackend : public ops::Backend {
               const ops::LinearEpilogue& epilogue, const Tensor& y) override {
     inner_->linear(x, weights, epilogue, y);
   }
+  void project_heads(std::span<const ops::HeadProjection> streams, const ops::Rope& rope, float eps,
+                     const ops::AttentionOperands& out) override {
+    inner_->project_heads(streams, rope, eps, out);
+  }
+  void gated_linear(const Tensor& x, const ops::PreparedLinear& weights, ops::Activation activation,
+                    std::optional<float> e4m3_scale, const Tensor& y) override {
+    inner_->gated_linear(x, weights, activation, e4m3_scale, y);
+  }
   void attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                  const Tensor& y) override {
     inner_->attention(in, options, y);

@@ -61,7 +61,7 @@ TEST_P(Generate, SeveralOutputsEqualSingleRequests) {
 // blocks has more than 2 * 4 of them, whose errors add as squares.
 TEST_P(Generate, TextEncoderWeightsInFp8MoveTheEmbeddingsLittle) {
   LoadOptions options{.model_path = kModel, .dtype = GetParam()};
-  options.weights.fp8_text_encoder = true;
+  options.pipeline.fp8_text_encoder = true;
   const LoadedPipeline fp8 = load_pipeline(options);
   request_.record_trajectory = true;
   const Trajectory expected = draw(request_).at(0).trajectory.value();

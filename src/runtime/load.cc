@@ -30,7 +30,7 @@ std::optional<std::size_t> tensor_limit(const std::optional<std::size_t>& max_vr
 
 /// What only a device with memory of its own can do.
 void warn_if_unused(const LoadOptions& options, const ops::Backend& backend) {
-  const OffloadOptions& offload = options.weights.offload;
+  const OffloadOptions& offload = options.pipeline.offload;
   const bool asked = options.max_vram_bytes || offload.dit_cpu_offload ||
                      offload.dit_layerwise_offload || offload.text_encoder_cpu_offload;
   if (asked && !backend.available_memory()) {
@@ -59,11 +59,11 @@ LoadedPipeline load_pipeline(const LoadOptions& options) {
 LoadedPipeline load_pipeline(const LoadOptions& options, std::unique_ptr<ops::Backend> backend) {
   const ModelFolder folder = ModelFolder::open(options.model_path, options.component_paths);
   const PipelineLoader load = find_pipeline(folder);
-  check_overridden_components(folder, options.weights);
+  check_overridden_components(folder, options.pipeline);
   LoadedPipeline loaded;
   loaded.backend = std::move(backend);
   warn_if_unused(options, *loaded.backend);
-  loaded.pipeline = load(folder, *loaded.backend, options.dtype, options.weights);
+  loaded.pipeline = load(folder, *loaded.backend, options.dtype, options.pipeline);
   return loaded;
 }
 

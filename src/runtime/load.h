@@ -20,7 +20,7 @@ struct LoadOptions {
   std::map<std::string, std::filesystem::path> component_paths = {};
   /// Dtype of weights and activations; by default the transformer checkpoint's own (bfloat16).
   std::optional<DType> dtype = {};
-  WeightOptions weights = {};
+  PipelineOptions pipeline = {};
   DeviceChoice device = DeviceChoice::kAuto;
   int threads = 0;  ///< CPU backend: 0 takes what the process may use
   /// CUDA backend: as much of the device's memory as the process may use, its driver's share

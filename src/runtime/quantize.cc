@@ -175,10 +175,10 @@ QuantizeReport quantize_fp8(const QuantizeOptions& options, const QuantizeCallba
   const fs::path source_folder = model.component_folder(options.component);
   const fs::path output = options.output_dir / options.component;
   check_output(options, output, source_folder);
-  const WeightOptions& weights = options.load.weights;
+  const PipelineOptions& pipeline = options.load.pipeline;
   const auto source = open_component_weights(
       source_folder, kDiffusersStem,
-      options.component == "transformer_2" ? weights.transformer_2 : weights.transformer);
+      options.component == "transformer_2" ? pipeline.transformer_2 : pipeline.transformer);
   const fs::path config = source_folder / "config.json";
   const auto class_name = JsonConfig::load(config).get<std::string>("_class_name", "");
   const Selection selection = select_layers(options, class_name, *source);

@@ -41,7 +41,7 @@ TEST(QuantizeFp8, PicturesStayCloseAndWeightsShrink) {
   compare.reference.model_path = kModel;
   compare.candidate.model_path = kModel;
   compare.candidate.component_paths["transformer"] = report.transformer;
-  compare.candidate.weights.strict_precision = true;
+  compare.candidate.pipeline.strict_precision = true;
   for (const char* prompt : {"a dog", "a red apple"}) {
     compare.request.prompt = prompt;
     const Comparison result = compare_models(compare, nullptr);

@@ -15,8 +15,8 @@ namespace {
 
 template <typename T>
 std::unique_ptr<Pipeline> load(const ModelFolder& folder, ops::Backend& backend,
-                               std::optional<DType> dtype, const WeightOptions& weights) {
-  return std::make_unique<T>(folder, backend, dtype, weights);
+                               std::optional<DType> dtype, const PipelineOptions& options) {
+  return std::make_unique<T>(folder, backend, dtype, options);
 }
 
 struct Family {

@@ -16,7 +16,7 @@ namespace dither {
 using PipelineLoader = std::unique_ptr<Pipeline> (*)(const ModelFolder& folder,
                                                      ops::Backend& backend,
                                                      std::optional<DType> dtype,
-                                                     const WeightOptions& weights);
+                                                     const PipelineOptions& options);
 
 /// What a pipeline makes.
 enum class OutputKind : std::uint8_t { kPicture, kVideo };

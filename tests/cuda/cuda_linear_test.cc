@@ -142,7 +142,7 @@ TEST_P(CudaLinear, WeightOnlyE4m3StaysOneByteAWeight) {
   const ops::LinearPrecision& record = layer->precision().front();
   EXPECT_EQ(record.resident, DType::kF8E4M3);
   EXPECT_EQ(record.product, GetParam());
-  EXPECT_EQ(record.kernel, bf16() ? "cublaslt bf16, e4m3 weights" : "cublaslt f32, e4m3 weights");
+  EXPECT_EQ(record.kernel, bf16() ? "cuda bf16, e4m3 weights" : "cuda f32, e4m3 weights");
   EXPECT_FALSE(layer->e4m3_input());
 }
 

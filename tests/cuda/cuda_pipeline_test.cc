@@ -86,7 +86,7 @@ TEST_F(CudaPipeline, Fp8AttentionEndsNearby) {
   for (const AttentionSchedule& schedule :
        {AttentionSchedule{.fp8 = true}, AttentionSchedule{.fp8 = true, .first = 3, .last = 3}}) {
     LoadOptions options{.model_path = demo_model(), .dtype = DType::kBF16};
-    options.weights.attention = schedule;
+    options.pipeline.attention = schedule;
     const LoadedPipeline fp8 = load_pipeline(options, make_backend("cuda"));
     const GeneratedOutput drawn = draw(fp8, request_);
     const double similarity = cosine(last_latents(drawn), last_latents(draw(bf16, request_)));
@@ -107,7 +107,7 @@ TEST_F(CudaPipeline, OffloadChangesNoBit) {
          {OffloadOptions{.dit_cpu_offload = true}, OffloadOptions{.dit_layerwise_offload = true},
           OffloadOptions{.dit_layerwise_offload = true, .text_encoder_cpu_offload = true}}) {
       LoadOptions options{.model_path = demo_model(), .dtype = DType::kBF16};
-      options.weights.offload = offload;
+      options.pipeline.offload = offload;
       if (!transformer.empty()) options.component_paths["transformer"] = transformer;
       const LoadedPipeline loaded = load_pipeline(options, make_backend("cuda"));
       EXPECT_TRUE(loaded.pipeline->memory_plan().offloads());
@@ -160,7 +160,7 @@ TEST_F(CudaPipeline, StaysWithinMaxVram) {
 TEST_F(CudaPipeline, Fp8TextEncoderEndsWhereTheCpusEnds) {
   const auto with_fp8_text = [](std::string_view backend) {
     LoadOptions options{.model_path = demo_model(), .dtype = DType::kBF16};
-    options.weights.fp8_text_encoder = true;
+    options.pipeline.fp8_text_encoder = true;
     return load_pipeline(options, make_backend(backend));
   };
   const LoadedPipeline gpu = with_fp8_text("cuda");
@@ -176,7 +176,7 @@ TEST_F(CudaPipeline, Fp8TextEncoderEndsWhereTheCpusEnds) {
   for (const ComponentAttestation& component : gpu.pipeline->attestation()) {
     if (component.component != "text_encoder_2") continue;
     for (const LayerAttestation& layer : component.layers) {
-      EXPECT_EQ(layer.executed.kernel, "cublaslt bf16, e4m3 weights") << layer.executed.name;
+      EXPECT_EQ(layer.executed.kernel, "cuda bf16, e4m3 weights") << layer.executed.name;
     }
   }
 }

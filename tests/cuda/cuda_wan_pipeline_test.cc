@@ -21,7 +21,7 @@ class CudaWan : public ::testing::Test {
 
   static LoadedPipeline load(std::string_view backend, const OffloadOptions& offload = {}) {
     LoadOptions options{.model_path = source_dir() / "tests/golden/wan/pipeline"};
-    options.weights.offload = offload;
+    options.pipeline.offload = offload;
     return load_pipeline(options, make_backend(backend));
   }
   static GeneratedOutput film(const LoadedPipeline& loaded, const GenerateRequest& request) {

@@ -1,6 +1,7 @@
 """Runs the dither executable for the end-to-end tests, and reads what it writes."""
 
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -80,6 +81,18 @@ def png_chunks(data):
     return chunks
 
 
+def write_png(path, width, height):
+    """An RGB picture of two gradients."""
+    rows = b"".join(b"\0" + bytes(value for x in range(width)
+                                  for value in (x * 255 // width, y * 255 // height, 99))
+                    for y in range(height))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+              (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")]
+    pathlib.Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content
+        + struct.pack(">I", zlib.crc32(kind + content)) for kind, content in chunks))
+
+
 def png_size(data):
     return struct.unpack(">II", png_chunks(data)[0][1][:8])
 
@@ -94,6 +107,20 @@ def read_safetensors(path):
 def write_safetensors(path, header, data):
     text = json.dumps(header).encode()
     pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def write_sparse_safetensors(path, tensors):
+    """A file of {name: (dtype, shape)} at its full length, of which next to nothing is on the disk: the
+    header, and 1.0 in tensors without dimensions (F32), which lie in front. The rest is one hole."""
+    sizes = {"BF16": 2, "F32": 4, "F8_E4M3": 1}
+    header, end = {}, 0
+    for name in sorted(tensors, key=lambda name: (len(tensors[name][1]) > 0, name)):
+        dtype, shape = tensors[name]
+        begin, end = end, end + sizes[dtype] * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+    scalars = sum(not shape for _, shape in tensors.values())
+    write_safetensors(path, header, struct.pack("<f", 1.0) * scalars)
+    os.truncate(path, os.path.getsize(path) - 4 * scalars + end)
 
 
 def main():

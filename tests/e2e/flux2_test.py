@@ -3,7 +3,7 @@
 import json
 import shutil
 
-from command import MODEL, ROOT, CommandTest, main, png_chunks, png_size
+from command import MODEL, ROOT, CommandTest, main, png_chunks, png_size, write_png
 
 MICRO = ROOT / "tests" / "golden" / "flux2"
 CONFIGS = ROOT / "models" / "configs"
@@ -14,6 +14,10 @@ WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 class Flux2(CommandTest):
     def read(self, name):
         return (self.folder / name).read_bytes()
+
+    def pixels(self, name):
+        """What of the PNG is not text."""
+        return [content for kind, content in png_chunks(self.read(name)) if kind == "IDAT"]
 
     def copy(self, folder, **index):
         """A copy with keys of model_index.json changed; None removes one."""
@@ -42,9 +46,7 @@ class Flux2(CommandTest):
         for scale in ["1", "4"]:
             self.succeed("generate", "a red fox", "--model-path", DEV, "--guidance-scale", scale,
                          "-o", f"{scale}.png")
-        pictures = [png_chunks(self.read(f"{scale}.png")) for scale in ["1", "4"]]
-        data = [[c for kind, c in chunks if kind == "IDAT"] for chunks in pictures]
-        self.assertNotEqual(*data)
+        self.assertNotEqual(self.pixels("1.png"), self.pixels("4.png"))
 
     def test_klein_base_is_guided_and_repeats(self):
         base = self.copy(KLEIN, is_distilled=None)
@@ -73,6 +75,21 @@ class Flux2(CommandTest):
         self.fail_with(1, "generate", "--from", "a.png", "-o", "c.png", says=["two.png"])
         self.succeed("generate", "fox", "--model-path", KLEIN, "--image-path", "one.png", "-o",
                      "klein.png")
+
+    def test_a_large_reference_keeps_what_the_limit_says(self):
+        write_png(self.folder / "large.png", 1104, 1088)
+        common = ["generate", "fox", "--model-path", KLEIN, "--image-path", "large.png", "--width",
+                  "64", "--height", "48", "--num-inference-steps", "1"]
+        self.succeed(*common, "-o", "diffusers.png")
+        self.succeed(*common, "--reference-limit", "bfl", "-o", "bfl.png")
+        self.assertNotEqual(self.pixels("diffusers.png"), self.pixels("bfl.png"))
+        self.succeed("generate", "--from", "bfl.png", "-o", "again.png")
+        self.assertEqual(self.read("bfl.png"), self.read("again.png"))
+        # Of two the rules are the same.
+        both = [*common, "--image-path", "large.png"]
+        self.succeed(*both, "-o", "two.png")
+        self.succeed(*both, "--reference-limit", "bfl", "-o", "two-bfl.png")
+        self.assertEqual(self.pixels("two.png"), self.pixels("two-bfl.png"))
 
     def test_reference_pictures_that_do_not_do(self):
         self.succeed("generate", "fox", "--model-path", DEV, "-o", "small.png")

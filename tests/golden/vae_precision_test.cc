@@ -54,7 +54,7 @@ class VaePrecisionGolden : public testing::TestWithParam<Model> {
 
   Drawn draw(DType dtype, VaePrecision vae) const {
     LoadOptions options{.model_path = source_dir() / GetParam().folder, .dtype = dtype};
-    options.weights.vae = vae;
+    options.pipeline.vae = vae;
     const LoadedPipeline loaded = load_pipeline(options, make_backend("cpu"));
     GenerateRequest request;
     request.prompt = "a red fox";

@@ -38,8 +38,8 @@ class VaeTilingGolden : public testing::TestWithParam<Model> {
  protected:
   static LoadedPipeline load(bool tiling, OutputExtent planned = {}) {
     LoadOptions options{.model_path = source_dir() / GetParam().folder, .dtype = DType::kF32};
-    options.weights.vae_tiling = tiling;
-    options.weights.planned_output = planned;
+    options.pipeline.vae_tiling = tiling;
+    options.pipeline.planned_output = planned;
     return load_pipeline(options, make_backend("cpu"));
   }
   static std::vector<Image> draw(bool tiling, int width, std::uint64_t seed = 7) {

@@ -21,11 +21,11 @@
 #include "backends/cuda/kernels/group_norm.h"
 #include "backends/cuda/kernels/image.h"
 #include "backends/cuda/kernels/norm.h"
-#include "backends/cuda/kernels/norm_rope.h"
 #include "backends/cuda/linear.h"
 #include "backends/cuda/modulation.h"
 #include "backends/cuda/pinned_stream.h"
 #include "backends/cuda/pinned_turns.h"
+#include "backends/cuda/projections.h"
 #include "backends/cuda/recording.h"
 #include "backends/cuda/staging.h"
 #include "backends/cuda/traced_regions.h"
@@ -55,7 +55,8 @@ class Scratch {
   std::vector<std::shared_ptr<Storage>> buffers_;
 };
 
-/// cuBLASLt for products, cuDNN for attention and convolutions, own kernels for the rest; one
+/// cuBLASLt for products, cuDNN for attention and convolutions, own kernels for the rest, and for
+/// products whose results it never writes; one
 /// stream, no global state.
 class CudaBackend final : public ops::Backend {
  public:
@@ -68,6 +69,7 @@ class CudaBackend final : public ops::Backend {
             .rotates_in_place = true,
             .e4m3_activations = true,
             .norms_linear_results = true,
+            .fuses_projections = true,
             .e4m3_attention = true};
   }
   std::unique_ptr<ops::Recording> record(std::function<void()> work) override {
@@ -130,7 +132,17 @@ class CudaBackend final : public ops::Backend {
   void channel_norm(const Tensor& x, const Tensor& weight, ops::Activation activation,
                     const Tensor& y) override;
   void norm_rope_heads(std::span<const ops::PackedQkv> streams, const ops::Rope& rope, float eps,
-                       const ops::AttentionOperands& out) override;
+                       const ops::AttentionOperands& out) override {
+    projections_.norm_rope_heads(streams, rope, eps, out);
+  }
+  void project_heads(std::span<const ops::HeadProjection> streams, const ops::Rope& rope, float eps,
+                     const ops::AttentionOperands& out) override {
+    projections_.project_heads(streams, rope, eps, out);
+  }
+  void gated_linear(const Tensor& x, const ops::PreparedLinear& weights, ops::Activation activation,
+                    std::optional<float> e4m3_scale, const Tensor& y) override {
+    projections_.gated_linear(x, weights, activation, e4m3_scale, y);
+  }
   void attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                  const Tensor& y) override {
     attention_.run(in, options, y);
@@ -152,7 +164,9 @@ class CudaBackend final : public ops::Backend {
   void embedding(const Tensor& table, const Tensor& ids, const Tensor& y) override;
   void activate(const Tensor& x, ops::Activation activation, const Tensor& y) override;
   void gated_activation(const Tensor& x, ops::Activation activation,
-                        std::optional<float> e4m3_scale, const Tensor& y) override;
+                        std::optional<float> e4m3_scale, const Tensor& y) override {
+    projections_.gated_activation(x, activation, e4m3_scale, y);
+  }
   void add(const Tensor& a, const Tensor& b, const Tensor& y) override;
   void add_scaled(const Tensor& x, const Tensor& v, float factor, const Tensor& y) override;
   void affine(const Tensor& x, float factor, float offset, const Tensor& y) override;
@@ -165,7 +179,6 @@ class CudaBackend final : public ops::Backend {
   }
   /// A contiguous copy.
   Tensor packed(const Tensor& tensor);
-  void scale_values(std::span<const ops::PackedQkv> streams, const ops::AttentionOperands& out);
   void axpby(const AxpbyArgs& args) { launch_axpby(args, stream()); }
 
   // In the order of destruction, reversed: what uses the memory and the stream goes first.
@@ -183,6 +196,7 @@ class CudaBackend final : public ops::Backend {
   Scratch expanded_weights_{memory_, *this};  // in use while a product uses scratch_
   LinearKernels linear_{*this, matmul_, constants_,
                         [this](std::size_t bytes) { return expanded_weights_(bytes); }, stream()};
+  ProjectionKernels projections_{*this, linear_, stream()};
   AttentionKernels attention_{*this, matmul_, fused_attention_, constants_, stream()};
   ConvolutionKernels convolutions_{*this, convolution_, stream()};
 };
@@ -316,57 +330,6 @@ void CudaBackend::channel_norm(const Tensor& x, const Tensor& weight, ops::Activ
   launch_channel_norm(args, stream());
 }
 
-void CudaBackend::norm_rope_heads(std::span<const ops::PackedQkv> streams, const ops::Rope& rope,
-                                  float eps, const ops::AttentionOperands& out) {
-  const std::int64_t tokens = out.q.dim(1);
-  const std::int64_t heads = out.q.dim(2);
-  const std::int64_t head_dim = out.q.dim(3);
-  const auto rows_of = [&](const Tensor& t) {
-    return RowView{t.raw(), t.dim(0) * tokens, heads * head_dim, t.strides()[1]};
-  };
-  const bool codes = out.q.dtype() == DType::kF8E4M3;
-  if (codes) scale_values(streams, out);
-  std::int64_t first = 0;
-  for (const ops::PackedQkv& stream : streams) {
-    NormRopeArgs args{};
-    args.codes = codes;
-    if (codes) args.v_reciprocal = out.v_scale.data<float>() + ops::kReciprocalElement;
-    args.qkv = row_view(stream.qkv);
-    args.tokens = stream.qkv.dim(1);
-    args.heads = heads;
-    args.head_dim = head_dim;
-    args.dtype = stream.qkv.dtype();
-    args.q_norm = stream.q_norm.raw();
-    args.k_norm = stream.k_norm.raw();
-    args.across_heads = stream.norm_width() != head_dim;
-    args.cos = rope.cos.data<float>() + first * (head_dim / 2);
-    args.sin = rope.sin.data<float>() + first * (head_dim / 2);
-    args.eps = eps;
-    args.q = rows_of(out.q);
-    args.k = rows_of(out.k);
-    // In place the values stay where they are.
-    if (out.v.storage() != stream.qkv.storage()) args.v = rows_of(out.v);
-    args.out_tokens = tokens;
-    args.first_token = first;
-    launch_norm_rope(args, this->stream());
-    first += args.tokens;
-  }
-}
-
-/// v_scale of codes from the values' largest magnitude.
-void CudaBackend::scale_values(std::span<const ops::PackedQkv> streams,
-                               const ops::AttentionOperands& out) {
-  const Tensor largest = Tensor::empty({1}, DType::kF32, *this);
-  check(cudaMemsetAsync(largest.raw(), 0, largest.bytes(), stream()), "zero a number");
-  for (const ops::PackedQkv& stream : streams) {
-    const std::int64_t width = stream.qkv.dim(-1) / 3;
-    launch_largest_magnitude(row_view(stream.qkv.slice(-1, 2 * width, 3 * width)),
-                             stream.qkv.dtype(), largest.data<float>(), this->stream());
-  }
-  float* const scale = out.v_scale.data<float>();
-  launch_e4m3_scales(largest.data<float>(), scale, scale + ops::kReciprocalElement, stream());
-}
-
 void CudaBackend::upsample_nearest2x(const Tensor& x, const Tensor& y) {
   UpsampleArgs args{};
   args.x = x.raw();
@@ -396,19 +359,6 @@ void CudaBackend::activate(const Tensor& x, ops::Activation activation, const Te
   args.y = row_view(y);
   args.dtype = x.dtype();
   args.activation = activation;
-  launch_activate(args, stream());
-}
-
-void CudaBackend::gated_activation(const Tensor& x, ops::Activation activation,
-                                   std::optional<float> e4m3_scale, const Tensor& y) {
-  const std::int64_t width = y.dim(-1);
-  ActivateArgs args{};
-  args.x = row_view(x.slice(-1, 0, width));
-  args.b = row_view(x.slice(-1, width, 2 * width));
-  args.y = row_view(y);
-  args.dtype = x.dtype();
-  args.activation = activation;
-  if (e4m3_scale) args.e4m3_reciprocal = 1 / *e4m3_scale;
   launch_activate(args, stream());
 }
 

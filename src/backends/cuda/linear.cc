@@ -42,10 +42,10 @@ Tensor host_floats(std::span<const float> values) {
 std::string kernel_name(const ops::LinearGroup& group, DType resident, DType dtype) {
   const std::string_view name = dtype == DType::kF32 ? "f32" : "bf16";
   if (!group.input_scale) {
-    return fmt::format("cublaslt {}{}", name, group.codes ? ", e4m3 weights" : "");
+    return fmt::format("cuda {}{}", name, group.codes ? ", e4m3 weights" : "");
   }
-  if (resident == DType::kF8E4M3) return "cublaslt e4m3";
-  return fmt::format("cublaslt e4m3 as {}", name);
+  if (resident == DType::kF8E4M3) return "cuda e4m3";
+  return fmt::format("cuda e4m3 as {}", name);
 }
 
 /// 2^row_exponents of the shards' rows, in float32; absent where no shard has any.
@@ -275,6 +275,20 @@ Tensor LinearKernels::quantized(const Tensor& x, const DeviceLinear& layer) {
                       .scale = 1},
                      stream_);
   return values;
+}
+
+std::optional<LinearOperands> LinearKernels::operands(const Tensor& x,
+                                                      const ops::PreparedLinear& weights) {
+  const DeviceLinear& layer = own(weights);
+  if (layer.parts.size() != 1 || layer.dtype != DType::kBF16) return std::nullopt;
+  const LinearPart& part = layer.parts.front();
+  const bool make_codes = layer.input_scale && x.dtype() != DType::kF8E4M3;
+  return LinearOperands{
+      .x = make_codes ? quantized(x, layer) : x,
+      .w = operand(part, layer),
+      .bias = part.bias.defined() ? part.bias.raw() : nullptr,
+      .scale = part.scale,
+      .row_scales = part.row_scales.defined() ? part.row_scales.data<float>() : nullptr};
 }
 
 /// y = [gelu](product + bias) [+ residual] or its codes, written by the product itself.

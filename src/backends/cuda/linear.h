@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -25,15 +26,24 @@ struct LinearPart;
 /// same contents in its place. Throws kInvalidArgument for a layer of another backend.
 void visit_weights(ops::PreparedLinear& weights, const std::function<void(Tensor&)>& visit);
 
+/// A layer that is one product of bf16 or E4M3 operands.
+struct LinearOperands {
+  Tensor x;  ///< [..., K]
+  Matrix w;  ///< [N, K] of x's dtype, contiguous; what is expanded is valid until the next product
+  const void* bias = nullptr;         ///< [N] bf16, or absent
+  float scale = 1;                    ///< of the product, where `row_scales` is absent
+  const float* row_scales = nullptr;  ///< [N]
+};
+
 /// y = residual + gate * activation(q(x) W^T + b) on tensor cores. Four ways, named in the layer's
 /// LinearPrecision::kernel:
-///  - "cublaslt bf16" / "cublaslt f32": weights in the activations' dtype.
-///  - "cublaslt bf16, e4m3 weights" (or f32): weight-only codes, one byte in memory. Each product
+///  - "cuda bf16" / "cuda f32": weights in the activations' dtype.
+///  - "cuda bf16, e4m3 weights" (or f32): weight-only codes, one byte in memory. Each product
 ///    first expands them, exactly, into memory that all layers share; weight_scale multiplies the
 ///    product, so shards that differ in it are a product each.
-///  - "cublaslt e4m3": static per-tensor W8A8, codes times codes, weights one byte in memory.
+///  - "cuda e4m3": static per-tensor W8A8, codes times codes, weights one byte in memory.
 ///    Shards of one product keep their own weight_scale, per output feature.
-///  - "cublaslt e4m3 as bf16" (or f32): the same product of the same codes, which both types hold
+///  - "cuda e4m3 as bf16" (or f32): the same product of the same codes, which both types hold
 ///    exactly, where FP8 units cannot take it: float32 activations, N or K not divisible by 16.
 class LinearKernels {
  public:
@@ -51,10 +61,13 @@ class LinearKernels {
   /// Throws kInvalidArgument when the shards cannot be executed together (ops::group_shards()).
   std::unique_ptr<ops::PreparedLinear> prepare(std::span<const ops::LinearShard> shards,
                                                DType dtype);
-  /// x: activations, or E4M3 codes for "cublaslt e4m3"; y: any row view of activations, or E4M3
+  /// x: activations, or E4M3 codes for "cuda e4m3"; y: any row view of activations, or E4M3
   /// where the epilogue says so. Throws kInvalidArgument when another backend prepared the weights.
   void run(const Tensor& x, const ops::PreparedLinear& weights, const ops::LinearEpilogue& epilogue,
            const Tensor& y);
+  /// What a kernel that finishes the product in its own way multiplies; nothing where the layer is
+  /// several products, or one of float32.
+  std::optional<LinearOperands> operands(const Tensor& x, const ops::PreparedLinear& weights);
 
  private:
   Tensor quantized(const Tensor& x, const DeviceLinear& layer);

@@ -6,30 +6,10 @@
 
 #include <string>
 
-#include "backends/cuda/cuda_check.h"
+#include "backends/cuda/driver.h"
 
 namespace dither::cuda {
 namespace {
-
-/// A function of the driver by its name: we do not link against the driver's library, which a
-/// machine without a GPU lacks.
-template <typename Function>
-Function* driver_function(const char* name) {
-  void* found = nullptr;
-  cudaDriverEntryPointQueryResult result{};
-  check(cudaGetDriverEntryPointByVersion(name, &found, CUDA_VERSION, cudaEnableDefault, &result),
-        name);
-  if (found == nullptr) {
-    throw Error(ErrorCode::kDevice, std::string("cuda: the driver has no ") + name);
-  }
-  return reinterpret_cast<Function*>(found);
-}
-
-void check_driver(CUresult status, const char* doing) {
-  if (status == CUDA_SUCCESS) return;
-  throw Error(ErrorCode::kDevice, std::string("cuda: ") + doing + ": the driver answers " +
-                                      std::to_string(static_cast<int>(status)));
-}
 
 CUmemAllocationProp on_current_device() {
   int device = 0;

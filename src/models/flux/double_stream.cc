@@ -18,10 +18,6 @@ ops::ModulatedNorm FluxStream::norm(const Modulation& attention) const {
   return norm_for(to_qkv_, attention);
 }
 
-ops::PackedQkv FluxStream::qkv(const Tensor& normalized, const Tensor& out) const {
-  return {to_qkv_(normalized, {.out = {.tensor = out}}), norm_q_, norm_k_};
-}
-
 ops::NormedStream FluxStream::finish(const Tensor& x, const Tensor& attended,
                                      const Modulation& attention, const Modulation& feed_forward,
                                      const ops::ModulatedNorm& next) const {
@@ -33,8 +29,9 @@ ops::NormedStream FluxStream::finish(const Tensor& x, const Tensor& attended,
 /// What the second linear layer reads.
 Tensor FluxStream::hidden(const Tensor& normalized) const {
   if (kind_ == FeedForward::kSwiGlu) {
-    return ops::gated_activation(feed_forward_in_(normalized), ops::Activation::kSilu,
-                                 {.e4m3_scale = feed_forward_out_.codes()});
+    return ops::gated_linear(
+        normalized, feed_forward_in_.weights(),
+        {.activation = ops::Activation::kSilu, .out = {.e4m3_scale = feed_forward_out_.codes()}});
   }
   return feed_forward_in_(normalized, {.activation = ops::Activation::kGeluTanh,
                                        .out = {.e4m3_scale = feed_forward_out_.codes()}});
@@ -59,12 +56,10 @@ Streams DoubleStreamBlock::operator()(const Streams& x, const DoubleModulations&
   const std::int64_t tokens = text_tokens + x.image.x.dim(1);
   const auto text_rows = [&](const Tensor& t) { return t.slice(1, 0, text_tokens); };
   const auto image_rows = [&](const Tensor& t) { return t.slice(1, text_tokens, tokens); };
-  // Side by side, so that the attention can read the projections where they are.
-  const Tensor joint = ops::empty_like(x.image.x, {x.image.x.dim(0), tokens, 3 * width});
-  const std::array<ops::PackedQkv, 2> streams = {text_.qkv(x.text.normalized, text_rows(joint)),
-                                                 image_.qkv(x.image.normalized, image_rows(joint))};
+  const std::array<ops::HeadProjection, 2> streams = {text_.heads(x.text.normalized),
+                                                      image_.heads(x.image.normalized)};
   const Tensor attended =
-      attend(ops::norm_rope_heads(streams, rope, heads_, kFluxNormEps, precision));
+      attend(ops::project_heads(streams, rope, heads_, kFluxNormEps, precision));
   return {.image = image_.finish(x.image.x, image_rows(attended), image_attention, image_mlp,
                                  next.image),
           .text = text_.finish(x.text.x, text_rows(attended), text_attention, text_mlp, next.text)};

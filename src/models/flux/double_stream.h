@@ -48,8 +48,10 @@ class FluxStream {
   /// The norm with which this layer reads its stream.
   ops::ModulatedNorm norm(const Modulation& attention) const;
 
-  /// Projections of norm(x), written to `out` [B, L_s, 3 D], with the norms that belong to them.
-  ops::PackedQkv qkv(const Tensor& normalized, const Tensor& out) const;
+  /// What the attention reads of norm(x).
+  ops::HeadProjection heads(const Tensor& normalized) const {
+    return {normalized, &to_qkv_.weights(), norm_q_, norm_k_};
+  }
 
   /// y = x + gate out(attended);  y + gate' FF((1 + scale') LN(y) + shift'), and its norm for
   /// whatever reads it.

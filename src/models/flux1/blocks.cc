@@ -24,10 +24,9 @@ ops::NormedStream Flux1SingleBlock::operator()(const ops::NormedStream& x, const
   const Tensor mlp_in = proj_mlp_.codes() == to_qkv_.codes()
                             ? x.normalized
                             : ops::layer_norm_modulate(x.x, norm_for(proj_mlp_, m));
-  const std::array<ops::PackedQkv, 1> packed = {
-      ops::PackedQkv{to_qkv_(x.normalized), norm_q_, norm_k_}};
-  const auto [q, k, v, v_scale] =
-      ops::norm_rope_heads(packed, rope, heads_, kFluxNormEps, precision);
+  const std::array<ops::HeadProjection, 1> stream = {
+      ops::HeadProjection{x.normalized, &to_qkv_.weights(), norm_q_, norm_k_}};
+  const auto [q, k, v, v_scale] = ops::project_heads(stream, rope, heads_, kFluxNormEps, precision);
 
   // [attended, mlp], each written in its place.
   const std::optional<float> codes = proj_out_.codes();

@@ -66,21 +66,22 @@ ops::NormedStream Flux2SingleBlock::operator()(const ops::NormedStream& z, const
                                                std::int64_t first, std::int64_t end) const {
   const auto rows = [&](const Tensor& t) { return t.slice(1, first, end); };
   const std::int64_t width = z.x.dim(2);
-  const Tensor projected = to_qkv_mlp_proj_(z.normalized);
-  const std::array<ops::PackedQkv, 1> packed = {
-      ops::PackedQkv{projected.slice(-1, 0, 3 * width), norm_q_, norm_k_}};
-  const auto [q, k, v, v_scale] =
-      ops::norm_rope_heads(packed, rope, heads_, kFluxNormEps, precision);
-
   // [attended, mlp], each written in its place.
   const std::optional<float> codes = to_out_.codes();
-  const Shape shape = {z.x.dim(0), end - first, width + mlp_width_};
+  const Shape shape = {z.x.dim(0), z.x.dim(1), width + mlp_width_};
   const Tensor joint = ops::empty_like(z.x, shape, codes ? DType::kF8E4M3 : z.x.dtype());
-  attend({rows(q), k, v, v_scale}, {.tensor = joint.slice(-1, 0, width), .e4m3_scale = codes});
-  ops::gated_activation(
-      rows(projected).slice(-1, 3 * width, 3 * width + 2 * mlp_width_), ops::Activation::kSilu,
-      {.tensor = joint.slice(-1, width, width + mlp_width_), .e4m3_scale = codes});
-  return to_out_(joint, {.gate = m.gate, .residual = rows(z.x)}, next);
+  const std::array<ops::HeadProjection, 1> stream = {ops::HeadProjection{
+      .x = z.normalized,
+      .weights = &to_qkv_mlp_proj_.weights(),
+      .q_norm = norm_q_,
+      .k_norm = norm_k_,
+      .gated = ops::GatedColumns{
+          .activation = ops::Activation::kSilu,
+          .out = {.tensor = joint.slice(-1, width, width + mlp_width_), .e4m3_scale = codes}}}};
+  const auto [q, k, v, v_scale] = ops::project_heads(stream, rope, heads_, kFluxNormEps, precision);
+  attend({rows(q), k, v, v_scale},
+         {.tensor = rows(joint).slice(-1, 0, width), .e4m3_scale = codes});
+  return to_out_(rows(joint), {.gate = m.gate, .residual = rows(z.x)}, next);
 }
 
 TimeGuidanceEmbed::TimeGuidanceEmbed(const nn::WeightScope& scope, const Flux2Config& config)

@@ -17,7 +17,7 @@ constexpr const char* kLargeTextEncoder = "text_encoder_2";  // CLIP has 3 % of 
 /// Where the weights of all components go on this backend.
 MemoryPlan plan_flux1_memory(const Flux1Configs& configs, const Flux1Checkpoints& checkpoints,
                              const GenerationDefaults& defaults, DType dtype,
-                             const ops::Backend& backend, const WeightOptions& options) {
+                             const ops::Backend& backend, const PipelineOptions& options) {
   const auto bytes = [&](const char* name, const nn::TensorTable& table,
                          const quant::WeightSource& source, DType computed) {
     return component_bytes(name, table, source, computed,
@@ -86,7 +86,7 @@ std::string fingerprint(const ModelFolder& folder, const Flux1Checkpoints& check
 }  // namespace
 
 Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Configs& configs,
-                                        const WeightOptions& options) {
+                                        const PipelineOptions& options) {
   check_load_format(options);
   if (options.format == LoadFormat::kDummy) {
     return make_flux1_dummies(folder, configs, options.dummy_quantization);
@@ -119,7 +119,7 @@ Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Co
 
 Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& backend,
                                       std::optional<DType> wanted_dtype,
-                                      const WeightOptions& options) {
+                                      const PipelineOptions& options) {
   const Flux1Configs configs = load_flux1_configs(folder);
   const Flux1Checkpoints checkpoints = open_flux1_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype, *checkpoints.transformer);

@@ -34,13 +34,13 @@ struct Flux1Checkpoints {
 /// any of them; no weight has been read then. LoadFormat::kDummy opens nothing. kInvalidArgument as
 /// check_load_format().
 Flux1Checkpoints open_flux1_checkpoints(const ModelFolder& folder, const Flux1Configs& configs,
-                                        const WeightOptions& options = {});
+                                        const PipelineOptions& options = {});
 
 /// A FluxPipeline on a backend, ready to run.
 struct Flux1Components {
   Flux1Configs configs;
   DType dtype;      ///< of all but the autoencoder
-  DType vae_dtype;  ///< WeightOptions::vae
+  DType vae_dtype;  ///< PipelineOptions::vae
   bool vae_tiling;
   std::string fingerprint;
   std::unique_ptr<const Tokenizer> tokenizer;
@@ -64,6 +64,6 @@ struct Flux1Components {
 /// for.
 Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& backend,
                                       std::optional<DType> dtype,
-                                      const WeightOptions& options = {});
+                                      const PipelineOptions& options = {});
 
 }  // namespace dither

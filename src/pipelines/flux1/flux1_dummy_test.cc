@@ -95,7 +95,7 @@ INSTANTIATE_TEST_SUITE_P(Table, DummyTransformer,
 
 struct Contradiction {
   const char* name;
-  WeightOptions options;
+  PipelineOptions options;
   const char* says;
 };
 

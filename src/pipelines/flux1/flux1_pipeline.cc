@@ -20,16 +20,16 @@ Flux1Limits limits_of(const ModelFolder& folder, const Flux1Configs& configs) {
 }  // namespace
 
 Flux1Pipeline::Flux1Pipeline(const ModelFolder& folder, ops::Backend& backend,
-                             std::optional<DType> dtype, const WeightOptions& weights)
+                             std::optional<DType> dtype, const PipelineOptions& options)
     : FluxPipeline(
           [this](const Tensor& latents, const models::FluxConditioning& conditioning,
                  const Tensor& modulations, ops::AttentionPrecision precision) {
             return components_.transformer.velocity(latents, conditioning, modulations, precision);
           },
           backend),
-      components_(load_flux1_components(folder, backend, dtype, weights)),
+      components_(load_flux1_components(folder, backend, dtype, options)),
       limits_(limits_of(folder, components_.configs)) {
-  set_attention(weights.attention);
+  set_attention(options.attention);
 }
 
 CheckedRequest Flux1Pipeline::check(const GenerateRequest& request) const {

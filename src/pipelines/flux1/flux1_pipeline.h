@@ -20,7 +20,7 @@ class Flux1Pipeline final : public FluxPipeline {
  public:
   /// Throws as load_flux1_components(). `backend` outlives the pipeline.
   Flux1Pipeline(const ModelFolder& folder, ops::Backend& backend, std::optional<DType> dtype,
-                const WeightOptions& weights = {});
+                const PipelineOptions& options = {});
 
   std::string_view class_name() const override { return "FluxPipeline"; }
   DType dtype() const override { return components_.dtype; }

@@ -6,7 +6,7 @@
 #include <limits>
 #include <string>
 
-#include "base/test_util.h"
+#include "pipelines/request_test_util.h"
 
 namespace dither {
 namespace {
@@ -55,85 +55,65 @@ TEST(Flux1Request, TakesDiffusersDefaultsWhereTheModelHasNone) {
   EXPECT_EQ(check_request({}, schnell).request.max_sequence_length, 256);
 }
 
-struct BadRequest {
-  void (*change)(GenerateRequest&);
-  const char* message;
-};
-
-void PrintTo(const BadRequest& bad, std::ostream* out) { *out << bad.message; }
-
-class Flux1BadRequest : public ::testing::TestWithParam<BadRequest> {};
+class Flux1BadRequest : public ::testing::TestWithParam<RequestCase> {};
 
 TEST_P(Flux1BadRequest, NamesTheOptionAndWhatWouldDo) {
-  GenerateRequest request;
-  GetParam().change(request);
-  const Error error = error_of([&] { check_request(request, emoji_limits()); });
-  EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-  EXPECT_STREQ(error.what(), GetParam().message);
+  expect_refused(GetParam(), emoji_limits());
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Table, Flux1BadRequest,
-    Values(BadRequest{[](auto& r) { r.width = 130; },
-                      "width 130: must be a multiple of 16; the nearest are 128 and 144"},
-           BadRequest{[](auto& r) { r.height = 8191; },
-                      "height 8191: must be a multiple of 16; the nearest are 8176 and 8192"},
-           BadRequest{[](auto& r) { r.width = r.height = 100; },
-                      "width 100: must be a multiple of 16; the nearest are 96 and 112; "
-                      "height 100: must be a multiple of 16; the nearest are 96 and 112"},
-           BadRequest{[](auto& r) { r.width = 15; },
-                      "width 15: must be 16 to 8192, a multiple of 16"},
-           BadRequest{[](auto& r) { r.height = -128; },
-                      "height -128: must be 16 to 8192, a multiple of 16"},
-           BadRequest{[](auto& r) { r.width = 8208; },
-                      "width 8208: must be 16 to 8192, a multiple of 16"},
-           BadRequest{[](auto& r) { r.num_inference_steps = 0; },
-                      "num-inference-steps 0: must be 1 to 1000"},
-           BadRequest{[](auto& r) { r.num_inference_steps = 1'000'000; },
-                      "num-inference-steps 1000000: must be 1 to 1000"},
-           BadRequest{[](auto& r) { r.max_sequence_length = 513; },
-                      "max-sequence-length 513: must be 1 to 512"},
-           BadRequest{[](auto& r) { r.num_outputs_per_prompt = 0; },
-                      "num-outputs-per-prompt 0: must be 1 to 1024"},
-           BadRequest{[](auto& r) { r.guidance_scale = kInfinity; },
-                      "guidance-scale inf: must be a finite number that is not negative"},
-           BadRequest{[](auto& r) { r.true_cfg_scale = -1; },
-                      "true-cfg-scale -1: must be a finite number that is not negative"},
-           BadRequest{[](auto& r) { r.prompt.assign(1 << 20, 'a'); },
-                      "prompt: 1048576 bytes, at most 65536 are accepted"},
-           BadRequest{[](auto& r) { r.prompt = "caf\xE9"; }, "prompt: not UTF-8: byte 3 is 0xe9"},
-           BadRequest{[](auto& r) { r.negative_prompt = "\xFF"; },
-                      "negative prompt: not UTF-8: byte 0 is 0xff"},
-           BadRequest{[](auto& r) {
-                        r.seed = std::numeric_limits<std::uint64_t>::max();
-                        r.num_outputs_per_prompt = 2;
-                      },
-                      "seed 18446744073709551615: 2 outputs use seeds beyond 2^64 - 1"}));
+    Values(RequestCase{[](auto& r) { r.width = 130; },
+                       "width 130: must be a multiple of 16; the nearest are 128 and 144"},
+           RequestCase{[](auto& r) { r.height = 8191; },
+                       "height 8191: must be a multiple of 16; the nearest are 8176 and 8192"},
+           RequestCase{[](auto& r) { r.width = r.height = 100; },
+                       "width 100: must be a multiple of 16; the nearest are 96 and 112; "
+                       "height 100: must be a multiple of 16; the nearest are 96 and 112"},
+           RequestCase{[](auto& r) { r.width = 15; },
+                       "width 15: must be 16 to 8192, a multiple of 16"},
+           RequestCase{[](auto& r) { r.height = -128; },
+                       "height -128: must be 16 to 8192, a multiple of 16"},
+           RequestCase{[](auto& r) { r.width = 8208; },
+                       "width 8208: must be 16 to 8192, a multiple of 16"},
+           RequestCase{[](auto& r) { r.num_inference_steps = 0; },
+                       "num-inference-steps 0: must be 1 to 1000"},
+           RequestCase{[](auto& r) { r.num_inference_steps = 1'000'000; },
+                       "num-inference-steps 1000000: must be 1 to 1000"},
+           RequestCase{[](auto& r) { r.max_sequence_length = 513; },
+                       "max-sequence-length 513: must be 1 to 512"},
+           RequestCase{[](auto& r) { r.num_outputs_per_prompt = 0; },
+                       "num-outputs-per-prompt 0: must be 1 to 1024"},
+           RequestCase{[](auto& r) { r.guidance_scale = kInfinity; },
+                       "guidance-scale inf: must be a finite number that is not negative"},
+           RequestCase{[](auto& r) { r.true_cfg_scale = -1; },
+                       "true-cfg-scale -1: must be a finite number that is not negative"},
+           RequestCase{[](auto& r) { r.prompt.assign(1 << 20, 'a'); },
+                       "prompt: 1048576 bytes, at most 65536 are accepted"},
+           RequestCase{[](auto& r) { r.prompt = "caf\xE9"; }, "prompt: not UTF-8: byte 3 is 0xe9"},
+           RequestCase{[](auto& r) { r.negative_prompt = "\xFF"; },
+                       "negative prompt: not UTF-8: byte 0 is 0xff"},
+           RequestCase{[](auto& r) {
+                         r.seed = std::numeric_limits<std::uint64_t>::max();
+                         r.num_outputs_per_prompt = 2;
+                       },
+                       "seed 18446744073709551615: 2 outputs use seeds beyond 2^64 - 1"}));
 
-struct Warned {
-  void (*change)(GenerateRequest&);
-  const char* warning;
-};
+class Flux1Warnings : public ::testing::TestWithParam<RequestCase> {};
 
-void PrintTo(const Warned& warned, std::ostream* out) { *out << warned.warning; }
-
-class Flux1Warnings : public ::testing::TestWithParam<Warned> {};
-
-TEST_P(Flux1Warnings, SayWhatHasNoEffectOrCannotWork) {
-  GenerateRequest request;
-  GetParam().change(request);
-  EXPECT_THAT(check_request(request, emoji_limits()).warnings,
-              ElementsAre(HasSubstr(GetParam().warning)));
-}
+TEST_P(Flux1Warnings, SayWhatHasNoEffectOrCannotWork) { expect_warned(GetParam(), emoji_limits()); }
 
 INSTANTIATE_TEST_SUITE_P(
     Table, Flux1Warnings,
-    Values(Warned{[](auto& r) { r.width = 256; }, "emoji-flux cannot draw 256x128, only 128x128"},
-           Warned{[](auto& r) { r.true_cfg_scale = 4; },
-                  "true-cfg-scale 4 has no effect without a negative prompt"},
-           Warned{[](auto& r) { r.negative_prompt = "blurry"; },
-                  "the negative prompt has no effect"},
-           Warned{[](auto& r) { r.seed = (std::uint64_t{1} << 32) + 7; }, "so this is seed 7"}));
+    Values(
+        RequestCase{[](auto& r) { r.width = 256; }, "emoji-flux cannot draw 256x128, only 128x128"},
+        RequestCase{[](auto& r) { r.true_cfg_scale = 4; },
+                    "true-cfg-scale 4 has no effect without a negative prompt"},
+        RequestCase{[](auto& r) { r.negative_prompt = "blurry"; },
+                    "the negative prompt has no effect"},
+        RequestCase{[](auto& r) { r.reference_limit = ReferenceLimit::kBfl; },
+                    "reference-limit bfl has no effect without an image-path"},
+        RequestCase{[](auto& r) { r.seed = (std::uint64_t{1} << 32) + 7; }, "so this is seed 7"}));
 
 TEST(Flux1Request, SchnellIgnoresGuidance) {
   Flux1Limits schnell;

@@ -42,7 +42,7 @@ constexpr const char* kTextEncoder = "text_encoder";
 /// Where the weights of all components go on this backend.
 MemoryPlan plan_flux2_memory(const Flux2Configs& configs, const Flux2Checkpoints& checkpoints,
                              const GenerationDefaults& defaults, DType dtype,
-                             const ops::Backend& backend, const WeightOptions& options) {
+                             const ops::Backend& backend, const PipelineOptions& options) {
   const auto bytes = [&](const char* name, const nn::TensorTable& table,
                          const quant::WeightSource& source, DType computed) {
     return component_bytes(name, table, source, computed,
@@ -76,7 +76,7 @@ MemoryPlan plan_flux2_memory(const Flux2Configs& configs, const Flux2Checkpoints
 }  // namespace
 
 Flux2Checkpoints open_flux2_checkpoints(const ModelFolder& folder, const Flux2Configs& configs,
-                                        const WeightOptions& options) {
+                                        const PipelineOptions& options) {
   check_load_format(options);
   if (options.format == LoadFormat::kDummy) {
     return make_flux2_dummies(folder, configs, options.dummy_quantization);
@@ -106,7 +106,7 @@ Flux2Checkpoints open_flux2_checkpoints(const ModelFolder& folder, const Flux2Co
 
 Flux2Components load_flux2_components(const ModelFolder& folder, ops::Backend& backend,
                                       std::optional<DType> wanted_dtype,
-                                      const WeightOptions& options) {
+                                      const PipelineOptions& options) {
   const Flux2Configs configs = load_flux2_configs(folder);
   const Flux2Checkpoints checkpoints = open_flux2_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype, *checkpoints.transformer);

@@ -33,13 +33,13 @@ struct Flux2Checkpoints {
 /// any of them; no weight has been read then. A transformer of FLUX.1 is named as such.
 /// LoadFormat::kDummy opens nothing. kInvalidArgument as check_load_format().
 Flux2Checkpoints open_flux2_checkpoints(const ModelFolder& folder, const Flux2Configs& configs,
-                                        const WeightOptions& options = {});
+                                        const PipelineOptions& options = {});
 
 /// A FLUX.2 pipeline on a backend, ready to run.
 struct Flux2Components {
   Flux2Configs configs;
   DType dtype;      ///< of all but the autoencoder
-  DType vae_dtype;  ///< WeightOptions::vae
+  DType vae_dtype;  ///< PipelineOptions::vae
   bool vae_tiling;
   std::string fingerprint;
   std::unique_ptr<const Tokenizer> tokenizer;
@@ -65,6 +65,6 @@ struct Flux2Components {
 /// kUnsupported for fallbacks that nobody declares.
 Flux2Components load_flux2_components(const ModelFolder& folder, ops::Backend& backend,
                                       std::optional<DType> dtype,
-                                      const WeightOptions& options = {});
+                                      const PipelineOptions& options = {});
 
 }  // namespace dither

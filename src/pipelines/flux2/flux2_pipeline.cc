@@ -24,16 +24,16 @@ Flux2Limits limits_of(const ModelFolder& folder, const Flux2Configs& configs) {
 }  // namespace
 
 Flux2Pipeline::Flux2Pipeline(const ModelFolder& folder, ops::Backend& backend,
-                             std::optional<DType> dtype, const WeightOptions& weights)
+                             std::optional<DType> dtype, const PipelineOptions& options)
     : FluxPipeline(
           [this](const Tensor& latents, const models::FluxConditioning& conditioning,
                  const Tensor& modulations, ops::AttentionPrecision precision) {
             return components_.transformer.velocity(latents, conditioning, modulations, precision);
           },
           backend),
-      components_(load_flux2_components(folder, backend, dtype, weights)),
+      components_(load_flux2_components(folder, backend, dtype, options)),
       limits_(limits_of(folder, components_.configs)) {
-  set_attention(weights.attention);
+  set_attention(options.attention);
 }
 
 CheckedRequest Flux2Pipeline::check(const GenerateRequest& request) const {
@@ -79,12 +79,12 @@ schedulers::FlowMatchSchedule Flux2Pipeline::schedule(const ResolvedRequest& req
 }
 
 /// Source: diffusers' Flux2Pipeline (_encode_vae_image, prepare_image_latents).
-FlowPipeline::References Flux2Pipeline::encode_references(
-    const std::vector<ReferenceImage>& references) const {
+FlowPipeline::References Flux2Pipeline::encode_references(const GenerateRequest& request) const {
+  const ReferencePreparation prepare = reference_preparation(request, limits_.size_multiple);
   References encoded;
   std::vector<Tensor> tokens;
-  for (const ReferenceImage& reference : references) {
-    const Image image = prepare_reference(reference.image, limits_.size_multiple);
+  for (const ReferenceImage& reference : request.references) {
+    const Image image = prepare(reference.image);
     const Tensor pixels = backend().upload(to_pixels(image), components_.vae_dtype);
     const Tensor z = ops::cast(components_.vae_encoder(pixels), components_.scaling_dtype());
     tokens.push_back(

@@ -21,7 +21,7 @@ class Flux2Pipeline final : public FluxPipeline {
  public:
   /// Throws as load_flux2_components(). `backend` outlives the pipeline.
   Flux2Pipeline(const ModelFolder& folder, ops::Backend& backend, std::optional<DType> dtype,
-                const WeightOptions& weights = {});
+                const PipelineOptions& options = {});
 
   std::string_view class_name() const override { return components_.configs.variant->pipeline; }
   DType dtype() const override { return components_.dtype; }
@@ -39,7 +39,7 @@ class Flux2Pipeline final : public FluxPipeline {
   models::TokenGrid grid(const ResolvedRequest& request) const override;
   Prompts encode(const ResolvedRequest& request, std::vector<std::string>& warnings) const override;
   schedulers::FlowMatchSchedule schedule(const ResolvedRequest& request) const override;
-  References encode_references(const std::vector<ReferenceImage>& references) const override;
+  References encode_references(const GenerateRequest& request) const override;
   FluxGuidance guidance(const ResolvedRequest& request, const Prompts& prompts,
                         const References& references,
                         const std::vector<float>& timesteps) const override;

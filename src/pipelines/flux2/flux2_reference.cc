@@ -16,13 +16,11 @@ namespace {
 constexpr std::size_t kMaxReferences = 16;
 constexpr int kMinSide = 64;
 constexpr int kMaxAspectRatio = 8;
-constexpr std::int64_t kMaxArea = std::int64_t{1024} * 1024;
 
-/// Within kMaxArea, the ratio kept but for rounding down.
-ImageSize bounded_size(const Image& image) {
+ImageSize bounded_size(const Image& image, std::int64_t most) {
   const std::int64_t area = std::int64_t{image.width} * image.height;
-  if (area <= kMaxArea) return {image.width, image.height};
-  const double scale = std::sqrt(static_cast<double>(kMaxArea) / static_cast<double>(area));
+  if (area <= most) return {image.width, image.height};
+  const double scale = std::sqrt(static_cast<double>(most) / static_cast<double>(area));
   return {static_cast<int>(image.width * scale), static_cast<int>(image.height * scale)};
 }
 
@@ -44,15 +42,25 @@ void check_references(const std::vector<ReferenceImage>& references) {
   }
 }
 
-ImageSize prepared_reference_size(const Image& image, int multiple) {
-  const ImageSize size = bounded_size(image);
-  return {size.width / multiple * multiple, size.height / multiple * multiple};
+std::int64_t reference_area(ReferenceLimit limit, std::size_t count) {
+  const std::int64_t side = limit == ReferenceLimit::kBfl && count == 1 ? 2024 : 1024;
+  return side * side;
 }
 
-Image prepare_reference(const Image& image, int multiple) {
-  const ImageSize bounded = bounded_size(image);
-  const ImageSize size = prepared_reference_size(image, multiple);
-  return center_crop(resize_lanczos(image, bounded.width, bounded.height), size.width, size.height);
+ReferencePreparation reference_preparation(const GenerateRequest& request, int multiple) {
+  return {.multiple = multiple,
+          .area = reference_area(request.reference_limit, request.references.size())};
+}
+
+ImageSize ReferencePreparation::size(const Image& image) const {
+  const ImageSize bounded = bounded_size(image, area);
+  return {bounded.width / multiple * multiple, bounded.height / multiple * multiple};
+}
+
+Image ReferencePreparation::operator()(const Image& image) const {
+  const ImageSize bounded = bounded_size(image, area);
+  const ImageSize cut = size(image);
+  return center_crop(resize_lanczos(image, bounded.width, bounded.height), cut.width, cut.height);
 }
 
 Tensor to_pixels(const Image& image) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "io/model_folder.h"
@@ -14,13 +16,25 @@ namespace dither {
 /// eight times as wide as high or the other way round. The last two are diffusers' bounds.
 void check_references(const std::vector<ReferenceImage>& references);
 
-/// The size in which a reference picture is encoded: shrunk to an area of 1024 x 1024 where it has
-/// more, then cut to multiples of `multiple`.
-ImageSize prepared_reference_size(const Image& image, int multiple);
+/// The most pixels that each of `count` reference pictures keeps. Sources: diffusers'
+/// Flux2Pipeline; encode_image_refs() of Black Forest Labs' flux2.
+std::int64_t reference_area(ReferenceLimit limit, std::size_t count);
 
-/// The picture in that size: Lanczos where it shrinks, the middle where it is cut. Bit for bit what
-/// diffusers' Flux2ImageProcessor does with Pillow.
-Image prepare_reference(const Image& image, int multiple);
+/// How reference pictures become what is encoded.
+struct ReferencePreparation {
+  int multiple = 16;            ///< of the sides
+  std::int64_t area = 1 << 20;  ///< the most pixels: reference_area()
+
+  /// Shrunk to the area where it has more, the ratio kept but for rounding down; then cut to
+  /// multiples.
+  ImageSize size(const Image& image) const;
+  /// The picture in that size: Lanczos where it shrinks, the middle where it is cut. Bit for bit
+  /// what diffusers' Flux2ImageProcessor does with Pillow; Black Forest Labs' code does the same.
+  Image operator()(const Image& image) const;
+};
+
+/// What the request asks for; `multiple`: pixels of a token.
+ReferencePreparation reference_preparation(const GenerateRequest& request, int multiple);
 
 /// An RGB image as the autoencoder takes it: 2 x / 255 - 1.  [1, height, width, 3] f32 in host
 /// memory.

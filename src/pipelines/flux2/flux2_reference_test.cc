@@ -13,19 +13,29 @@ using ::testing::HasSubstr;
 struct SizeCase {
   int width, height;
   ImageSize prepared;
+  ReferenceLimit limit = ReferenceLimit::kDiffusers;
+  std::size_t references = 1;
 };
 
-// By hand: 2000 x 1000 is scaled by sqrt(1024^2 / 2e6) = 0.724077 to 1448 x 724.
+// By hand: 2000 x 1000 is scaled by sqrt(1024^2 / 2e6) = 0.724077 to 1448 x 724; 3000 x 1500 by
+// 2024 / sqrt(4.5e6) = 0.954123 to 2862 x 1431, or by 1024 / sqrt(4.5e6) = 0.482718 to 1448 x 724.
 TEST(Flux2Reference, IsShrunkAndCut) {
   const SizeCase table[] = {{64, 64, {64, 64}},
                             {85, 70, {80, 64}},
                             {1024, 1024, {1024, 1024}},
-                            {2000, 1000, {1440, 720}}};
+                            {2000, 1000, {1440, 720}},
+                            {2000, 1000, {2000, 992}, ReferenceLimit::kBfl, 1},
+                            {2000, 1000, {1440, 720}, ReferenceLimit::kBfl, 2},
+                            {3000, 1500, {2848, 1424}, ReferenceLimit::kBfl, 1},
+                            {3000, 1500, {1440, 720}, ReferenceLimit::kBfl, 16},
+                            {2024, 2024, {2016, 2016}, ReferenceLimit::kBfl, 1}};
   for (const SizeCase& row : table) {
     const Image image = solid_image(row.width, row.height, 90);
-    EXPECT_EQ(prepared_reference_size(image, 16), row.prepared);
-    EXPECT_EQ(prepare_reference(image, 16),
-              solid_image(row.prepared.width, row.prepared.height, 90));
+    GenerateRequest request{.references = {row.references, {.path = "", .image = image}},
+                            .reference_limit = row.limit};
+    const ReferencePreparation prepare = reference_preparation(request, 16);
+    EXPECT_EQ(prepare.size(image), row.prepared);
+    EXPECT_EQ(prepare(image), solid_image(row.prepared.width, row.prepared.height, 90));
   }
 }
 

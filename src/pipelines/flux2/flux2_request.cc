@@ -58,6 +58,7 @@ std::vector<std::string> find_warnings(const GenerateRequest& request,
                                          "has no effect",
                                          limits.model_name));
   }
+  warn_of_reference_limit(request, warnings);
   warn_of_seed(request, warnings);
   return warnings;
 }
@@ -70,9 +71,9 @@ CheckedRequest check_request(const GenerateRequest& request, const Flux2Limits& 
   const bool distilled = limits.guidance == Flux2GuidanceKind::kNone;
   check_references(request.references);
   const std::optional<ImageSize> reference =
-      request.references.empty()
-          ? std::optional<ImageSize>()
-          : prepared_reference_size(request.references.front().image, limits.size_multiple);
+      request.references.empty() ? std::optional<ImageSize>()
+                                 : reference_preparation(request, limits.size_multiple)
+                                       .size(request.references.front().image);
   const int default_width = reference ? reference->width : model.width.value_or(kDefaultSide);
   const int default_height = reference ? reference->height : model.height.value_or(kDefaultSide);
   const double default_guidance = model.guidance_scale.value_or(distilled ? 1.0 : kDefaultGuidance);
@@ -91,6 +92,7 @@ CheckedRequest check_request(const GenerateRequest& request, const Flux2Limits& 
   };
   for (const ReferenceImage& image : request.references) {
     resolved.image_paths.push_back(image.path);
+    resolved.reference_limit = request.reference_limit;
   }
   refuse_video(request, limits.model_name);
   check(resolved, limits);

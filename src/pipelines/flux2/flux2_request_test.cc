@@ -3,13 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/test_util.h"
+#include "pipelines/request_test_util.h"
 
 namespace dither {
 namespace {
 
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Values;
 
@@ -69,71 +67,56 @@ TEST(Flux2Request, ClassifierFreeGuidanceHasOneScale) {
   }
 }
 
-struct BadRequest {
-  void (*change)(GenerateRequest&);
-  const char* message;
-};
+class Flux2BadRequest : public ::testing::TestWithParam<RequestCase> {};
 
-void PrintTo(const BadRequest& bad, std::ostream* out) { *out << bad.message; }
-
-class Flux2BadRequest : public ::testing::TestWithParam<BadRequest> {};
-
-TEST_P(Flux2BadRequest, NamesTheOptionAndWhatWouldDo) {
-  GenerateRequest request;
-  GetParam().change(request);
-  const Error error = error_of([&] { check_request(request, limits(kDev)); });
-  EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-  EXPECT_STREQ(error.what(), GetParam().message);
-}
+TEST_P(Flux2BadRequest, NamesTheOptionAndWhatWouldDo) { expect_refused(GetParam(), limits(kDev)); }
 
 INSTANTIATE_TEST_SUITE_P(
     Table, Flux2BadRequest,
-    Values(BadRequest{[](auto& r) { r.width = 1000; },
-                      "width 1000: must be a multiple of 16; the nearest are 992 and 1008"},
-           BadRequest{[](auto& r) { r.max_sequence_length = 513; },
-                      "max-sequence-length 513: must be 1 to 512"},
-           BadRequest{[](auto& r) { r.num_inference_steps = 1001; },
-                      "num-inference-steps 1001: must be 1 to 1000"},
-           BadRequest{[](auto& r) { r.guidance_scale = -1; },
-                      "guidance-scale -1: must be a finite number that is not negative"},
-           BadRequest{[](auto& r) { r.prompt = "\xFF"; }, "prompt: not UTF-8: byte 0 is 0xff"}));
+    Values(RequestCase{[](auto& r) { r.width = 1000; },
+                       "width 1000: must be a multiple of 16; the nearest are 992 and 1008"},
+           RequestCase{[](auto& r) { r.max_sequence_length = 513; },
+                       "max-sequence-length 513: must be 1 to 512"},
+           RequestCase{[](auto& r) { r.num_inference_steps = 1001; },
+                       "num-inference-steps 1001: must be 1 to 1000"},
+           RequestCase{[](auto& r) { r.guidance_scale = -1; },
+                       "guidance-scale -1: must be a finite number that is not negative"},
+           RequestCase{[](auto& r) { r.prompt = "\xFF"; }, "prompt: not UTF-8: byte 0 is 0xff"}));
 
 struct Warned {
   Flux2GuidanceKind guidance;
-  void (*change)(GenerateRequest&);
-  const char* warning;
+  RequestCase row;
 };
 
-void PrintTo(const Warned& warned, std::ostream* out) { *out << warned.warning; }
+void PrintTo(const Warned& warned, std::ostream* out) { PrintTo(warned.row, out); }
 
 class Flux2Warnings : public ::testing::TestWithParam<Warned> {};
 
 TEST_P(Flux2Warnings, SayWhatHasNoEffect) {
-  GenerateRequest request;
-  GetParam().change(request);
-  EXPECT_THAT(check_request(request, limits(GetParam().guidance)).warnings,
-              ElementsAre(HasSubstr(GetParam().warning)));
+  expect_warned(GetParam().row, limits(GetParam().guidance));
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Table, Flux2Warnings,
-    Values(Warned{kDistilled, [](auto& r) { r.guidance_scale = 4; },
-                  "flux2 is distilled: guidance-scale 4 has no effect"},
-           Warned{kDev, [](auto& r) { r.true_cfg_scale = 4; }, "true-cfg-scale 4 has no effect"},
-           Warned{kDev, [](auto& r) { r.negative_prompt = "blurry"; },
-                  "flux2 has no classifier-free guidance: the negative prompt"},
+    Values(Warned{kDistilled,
+                  {[](auto& r) { r.guidance_scale = 4; },
+                   "flux2 is distilled: guidance-scale 4 has no effect"}},
+           Warned{kDev, {[](auto& r) { r.true_cfg_scale = 4; }, "true-cfg-scale 4 has no effect"}},
+           Warned{kDev,
+                  {[](auto& r) { r.negative_prompt = "blurry"; },
+                   "flux2 has no classifier-free guidance: the negative prompt"}},
            Warned{kBase,
-                  [](auto& r) {
-                    r.guidance_scale = 3;
-                    r.true_cfg_scale = 5;
-                  },
-                  "true-cfg-scale 5 has no effect"},
+                  {[](auto& r) {
+                     r.guidance_scale = 3;
+                     r.true_cfg_scale = 5;
+                   },
+                   "true-cfg-scale 5 has no effect"}},
            Warned{kBase,
-                  [](auto& r) {
-                    r.guidance_scale = 1;
-                    r.negative_prompt = "blurry";
-                  },
-                  "no effect without a guidance-scale above 1"}));
+                  {[](auto& r) {
+                     r.guidance_scale = 1;
+                     r.negative_prompt = "blurry";
+                   },
+                   "no effect without a guidance-scale above 1"}}));
 
 }  // namespace
 }  // namespace dither

@@ -154,14 +154,14 @@ std::optional<Reference> named_reference(std::string_view rest, const NamedRefer
 std::string html_unescape(std::string_view text) {
   std::size_t begin = text.find('&');
   if (begin == std::string_view::npos) return std::string(text);
-  const NamedReferences names;
+  static const NamedReferences kNames;
   std::string result;
   result.reserve(text.size());
   while (begin != std::string_view::npos) {
     result += text.substr(0, begin);
     text.remove_prefix(begin + 1);
     const auto reference =
-        text.starts_with('#') ? numeric_reference(text.substr(1)) : named_reference(text, names);
+        text.starts_with('#') ? numeric_reference(text.substr(1)) : named_reference(text, kNames);
     if (reference) {
       result += reference->text;
       text.remove_prefix(reference->bytes);

@@ -35,7 +35,7 @@ std::vector<ExpertSource> experts_of(const WanConfigs& configs, const WanCheckpo
 
 /// Weights of the shapes that the configs give, in the spelling that the libraries write today.
 WanCheckpoints make_wan_dummies(const ModelFolder& folder, const WanConfigs& configs,
-                                const WeightOptions& options) {
+                                const PipelineOptions& options) {
   DummyNumbers numbers(0);
   const auto make = [&](const char* name, const nn::TensorTable& table,
                         DummyQuantization stored = DummyQuantization::kNone) {
@@ -70,7 +70,7 @@ std::string fingerprint(const ModelFolder& folder, const WanConfigs& configs,
 /// What decoding latents [1, frames, height, width, C] takes.
 std::int64_t decoder_bytes(const models::WanVaeConfig& vae, std::int64_t frames,
                            std::int64_t height, std::int64_t width, DType dtype,
-                           const WeightOptions& options) {
+                           const PipelineOptions& options) {
   const DType decoded = vae_dtype(options.vae, dtype);
   const std::int64_t size = vae.tiles().size;
   const bool tiled = options.vae_tiling && std::max(height, width) > size;
@@ -85,7 +85,7 @@ std::int64_t decoder_bytes(const models::WanVaeConfig& vae, std::int64_t frames,
 /// What a video of the planned size takes on the device beside the weights: shares of the
 /// widest tensors, and of the decoder what it has at once.
 ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefaults& defaults,
-                                 DType dtype, const WeightOptions& options) {
+                                 DType dtype, const PipelineOptions& options) {
   constexpr std::size_t kLibraries = std::size_t{256} << 20U;  // their scratch memory
   // Of a block: the stream, its norm, q, k and v, attention, and the feed-forward layer's inside.
   constexpr std::int64_t kRowWidths = 10;
@@ -111,7 +111,7 @@ ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefa
 /// Where the weights of all components go on this backend.
 MemoryPlan plan_wan_memory(const WanConfigs& configs, const WanCheckpoints& checkpoints,
                            const GenerationDefaults& defaults, DType dtype,
-                           const ops::Backend& backend, const WeightOptions& options) {
+                           const ops::Backend& backend, const PipelineOptions& options) {
   const auto bytes = [&](const char* name, const nn::TensorTable& table,
                          const quant::WeightSource& source, DType stored) {
     return component_bytes(name, table, source, stored, weight_policy(options, name, kTextEncoder));
@@ -141,7 +141,7 @@ MemoryPlan plan_wan_memory(const WanConfigs& configs, const WanCheckpoints& chec
 }  // namespace
 
 WanCheckpoints open_wan_checkpoints(const ModelFolder& folder, const WanConfigs& configs,
-                                    const WeightOptions& options) {
+                                    const PipelineOptions& options) {
   check_load_format(options);
   if (options.format == LoadFormat::kDummy) return make_wan_dummies(folder, configs, options);
   const auto open = [&folder](const char* name, std::string_view stem,
@@ -169,7 +169,8 @@ WanCheckpoints open_wan_checkpoints(const ModelFolder& folder, const WanConfigs&
 }
 
 WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backend,
-                                  std::optional<DType> wanted_dtype, const WeightOptions& options) {
+                                  std::optional<DType> wanted_dtype,
+                                  const PipelineOptions& options) {
   const WanConfigs configs = load_wan_configs(folder);
   const WanCheckpoints checkpoints = open_wan_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype.value_or(DType::kBF16), *checkpoints.transformer);

@@ -33,12 +33,12 @@ struct WanCheckpoints {
 /// lists what is wrong in any of them; no weight has been read then. LoadFormat::kDummy opens
 /// nothing. kInvalidArgument as check_load_format().
 WanCheckpoints open_wan_checkpoints(const ModelFolder& folder, const WanConfigs& configs,
-                                    const WeightOptions& options = {});
+                                    const PipelineOptions& options = {});
 
 /// A Wan pipeline on a backend, ready to run.
 struct WanComponents {
   WanConfigs configs;
-  DType dtype;  ///< of text encoder and transformers; the autoencoder's is WeightOptions::vae
+  DType dtype;  ///< of text encoder and transformers; the autoencoder's is PipelineOptions::vae
   std::string fingerprint;
   std::unique_ptr<const Tokenizer> tokenizer;
   models::T5Encoder text_encoder;
@@ -58,6 +58,6 @@ struct WanComponents {
 /// Throws as open_wan_checkpoints(), load_wan_configs(), load_checked_tokenizer() and
 /// choose_dtype() do and, with strict_precision, kUnsupported for fallbacks that nobody declares.
 WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backend,
-                                  std::optional<DType> dtype, const WeightOptions& options = {});
+                                  std::optional<DType> dtype, const PipelineOptions& options = {});
 
 }  // namespace dither

@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using ::testing::Values;
 
-WanCheckpoints open_dummy(const std::string& model, WeightOptions options = {}) {
+WanCheckpoints open_dummy(const std::string& model, PipelineOptions options = {}) {
   const auto folder = ModelFolder::open(fs::path(DITHER_SOURCE_DIR) / "models/configs" / model);
   options.format = LoadFormat::kDummy;
   return open_wan_checkpoints(folder, load_wan_configs(folder), options);
@@ -92,7 +92,7 @@ TEST(DummyWan, EveryExpertHasItsQuantization) {
 TEST(DummyWan, OverridesNeedTheComponent) {
   const auto folder =
       ModelFolder::open(fs::path(DITHER_SOURCE_DIR) / "models/configs/wan2.1-t2v-1.3b");
-  WeightOptions options;
+  PipelineOptions options;
   check_overridden_components(folder, options);
   options.transformer_2.weights = "elsewhere";
   EXPECT_THAT(error_of([&] { check_overridden_components(folder, options); }).what(),

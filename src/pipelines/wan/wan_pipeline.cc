@@ -137,9 +137,9 @@ class WanPipeline::Sampler final : public FlowSampler {
 };
 
 WanPipeline::WanPipeline(const ModelFolder& folder, ops::Backend& backend,
-                         std::optional<DType> dtype, const WeightOptions& weights)
+                         std::optional<DType> dtype, const PipelineOptions& options)
     : FlowPipeline(backend),
-      components_(load_wan_components(folder, backend, dtype, weights)),
+      components_(load_wan_components(folder, backend, dtype, options)),
       limits_(limits_of(folder, components_.configs)) {
   for (const models::WanTransformer& transformer : components_.experts) {
     velocities_.emplace_back(
@@ -149,7 +149,7 @@ WanPipeline::WanPipeline(const ModelFolder& folder, ops::Backend& backend,
         },
         backend);
   }
-  set_attention(weights.attention);
+  set_attention(options.attention);
 }
 
 CheckedRequest WanPipeline::check(const GenerateRequest& request) const {

@@ -24,7 +24,7 @@ class WanPipeline final : public FlowPipeline {
  public:
   /// Throws as load_wan_components(). `backend` outlives the pipeline.
   WanPipeline(const ModelFolder& folder, ops::Backend& backend, std::optional<DType> dtype,
-              const WeightOptions& weights = {});
+              const PipelineOptions& options = {});
 
   std::string_view class_name() const override { return "WanPipeline"; }
   DType dtype() const override { return components_.dtype; }

@@ -64,6 +64,7 @@ std::vector<std::string> find_warnings(const GenerateRequest& request,
   if (request.negative_prompt && !request.negative_prompt->empty() && !guided) {
     warnings.emplace_back("the negative prompt has no effect without a guidance-scale above 1");
   }
+  warn_of_reference_limit(request, warnings);
   warn_of_seed(request, warnings);
   return warnings;
 }

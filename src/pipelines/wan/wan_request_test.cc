@@ -5,8 +5,8 @@
 
 #include <limits>
 
-#include "base/test_util.h"
 #include "pipelines/flux2/flux2_request.h"
+#include "pipelines/request_test_util.h"
 
 namespace dither {
 namespace {
@@ -82,41 +82,28 @@ TEST(WanRequest, EveryExpertHasItsScale) {
   EXPECT_EQ(check_request({}, one_transformer()).request.video->guidance_scale_2, std::nullopt);
 }
 
-struct BadRequest {
-  void (*change)(GenerateRequest&);
-  const char* message;
-};
+class WanBadRequest : public ::testing::TestWithParam<RequestCase> {};
 
-void PrintTo(const BadRequest& bad, std::ostream* out) { *out << bad.message; }
-
-class WanBadRequest : public ::testing::TestWithParam<BadRequest> {};
-
-TEST_P(WanBadRequest, NamesTheOptionAndWhatWouldDo) {
-  GenerateRequest request;
-  GetParam().change(request);
-  const Error error = error_of([&] { check_request(request, experts()); });
-  EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-  EXPECT_STREQ(error.what(), GetParam().message);
-}
+TEST_P(WanBadRequest, NamesTheOptionAndWhatWouldDo) { expect_refused(GetParam(), experts()); }
 
 INSTANTIATE_TEST_SUITE_P(
     Table, WanBadRequest,
-    Values(BadRequest{[](auto& r) { r.num_frames = 80; },
-                      "num-frames 80: must be 4 k + 1; the nearest are 77 and 81"},
-           BadRequest{[](auto& r) { r.num_frames = 0; }, "num-frames 0: must be 1 to 1025"},
-           BadRequest{[](auto& r) { r.fps = 0; }, "fps 0: must be 1 to 240"},
-           BadRequest{[](auto& r) { r.height = 488; },
-                      "height 488: must be a multiple of 16; the nearest are 480 and 496"},
-           BadRequest{[](auto& r) { r.flow_shift = 0; },
-                      "flow-shift 0: must be a finite number above 0"},
-           BadRequest{[](auto& r) { r.flow_shift = std::numeric_limits<double>::infinity(); },
-                      "flow-shift inf: must be a finite number above 0"},
-           BadRequest{[](auto& r) { r.guidance_scale_2 = -1; },
-                      "guidance-scale-2 -1: must be a finite number that is not negative"},
-           BadRequest{[](auto& r) { r.max_sequence_length = 513; },
-                      "max-sequence-length 513: must be 1 to 512"},
-           BadRequest{[](auto& r) { r.references.push_back({.path = "a.png", .image = {}}); },
-                      "image-path 'a.png': wan takes no reference pictures"}));
+    Values(RequestCase{[](auto& r) { r.num_frames = 80; },
+                       "num-frames 80: must be 4 k + 1; the nearest are 77 and 81"},
+           RequestCase{[](auto& r) { r.num_frames = 0; }, "num-frames 0: must be 1 to 1025"},
+           RequestCase{[](auto& r) { r.fps = 0; }, "fps 0: must be 1 to 240"},
+           RequestCase{[](auto& r) { r.height = 488; },
+                       "height 488: must be a multiple of 16; the nearest are 480 and 496"},
+           RequestCase{[](auto& r) { r.flow_shift = 0; },
+                       "flow-shift 0: must be a finite number above 0"},
+           RequestCase{[](auto& r) { r.flow_shift = std::numeric_limits<double>::infinity(); },
+                       "flow-shift inf: must be a finite number above 0"},
+           RequestCase{[](auto& r) { r.guidance_scale_2 = -1; },
+                       "guidance-scale-2 -1: must be a finite number that is not negative"},
+           RequestCase{[](auto& r) { r.max_sequence_length = 513; },
+                       "max-sequence-length 513: must be 1 to 512"},
+           RequestCase{[](auto& r) { r.references.push_back({.path = "a.png", .image = {}}); },
+                       "image-path 'a.png': wan takes no reference pictures"}));
 
 TEST(WanRequest, OneTransformerHasOneScale) {
   GenerateRequest request;
@@ -146,17 +133,13 @@ TEST(WanRequest, SaysWhatHasNoEffect) {
 TEST(WanRequest, ModelsOfPicturesRefuseVideos) {
   Flux2Limits flux;
   flux.model_name = "flux2";
-  const std::pair<void (*)(GenerateRequest&), const char*> table[] = {
+  const RequestCase table[] = {
       {[](auto& r) { r.num_frames = 81; }, "num-frames 81: flux2 makes pictures, not videos"},
       {[](auto& r) { r.fps = 16; }, "fps 16: flux2 makes pictures, not videos"},
       {[](auto& r) { r.guidance_scale_2 = 3; },
        "guidance-scale-2 3: flux2 makes pictures, not videos"},
       {[](auto& r) { r.flow_shift = 12; }, "flow-shift 12: flux2 makes pictures, not videos"}};
-  for (const auto& [change, message] : table) {
-    GenerateRequest request;
-    change(request);
-    EXPECT_STREQ(error_of([&] { check_request(request, flux); }).what(), message);
-  }
+  for (const RequestCase& row : table) expect_refused(row, flux);
 }
 
 }  // namespace

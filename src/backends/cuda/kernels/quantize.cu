@@ -16,6 +16,8 @@ __global__ void __launch_bounds__(kThreads) quantize(QuantizeArgs args) {
   const T* const x = reinterpret_cast<const T*>(args.x.data) + row * args.x.row_stride;
   std::uint8_t* const codes =
       reinterpret_cast<std::uint8_t*>(args.codes.data) + row * args.codes.row_stride;
+  const float reciprocal =
+      args.device_reciprocal != nullptr ? *args.device_reciprocal : args.reciprocal;
   constexpr int kBatch = V == 1 ? 1 : 4;  // loads in flight before the first store
   constexpr std::int64_t kStep = static_cast<std::int64_t>(kThreads) * V;
   for (std::int64_t first = threadIdx.x * V; first < args.x.cols; first += kBatch * kStep) {
@@ -27,7 +29,7 @@ __global__ void __launch_bounds__(kThreads) quantize(QuantizeArgs args) {
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
       if (first + i * kStep < args.x.cols) {
-        store_codes(v[i], args.reciprocal, codes + first + i * kStep);
+        store_codes(v[i], reciprocal, codes + first + i * kStep);
       }
     }
   }

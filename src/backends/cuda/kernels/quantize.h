@@ -14,6 +14,7 @@ struct QuantizeArgs {
   RowView codes;
   DType dtype = DType::kF32;
   float reciprocal = 1;
+  const float* device_reciprocal = nullptr;  ///< in place of reciprocal, in device memory
 };
 void launch_quantize_e4m3(const QuantizeArgs& args, cudaStream_t stream);
 

@@ -1,0 +1,585 @@
+#include <cuda.h>
+
+#include <algorithm>
+#include <array>
+
+#include "backends/cuda/cuda_check.h"
+#include "backends/cuda/driver.h"
+#include "backends/cuda/kernels/common.cuh"
+#include "backends/cuda/kernels/float8.cuh"
+#include "backends/cuda/kernels/hopper.cuh"
+#include "backends/cuda/kernels/projection.h"
+
+namespace dither::cuda {
+namespace {
+
+// A block of three warpgroups makes tiles of 128 x 256: one thread of the first fetches, the other
+// two multiply 64 rows each. Two blocks make a cluster: they have 256 rows and the same columns,
+// and each fetches half of the weight for both.
+constexpr int kWarpgroup = 128;
+constexpr int kThreads = 3 * kWarpgroup;
+constexpr int kCluster = 2;
+constexpr int kRows = 128;     ///< of x, per block
+constexpr int kColumns = 256;  ///< of the product: two halves from different places of the weight
+constexpr int kHalf = 128;
+constexpr int kDepth = 128;  ///< bytes of a row per stage: the swizzle's width
+constexpr int kStages = 4;
+constexpr int kXBytes = kRows * kDepth;
+constexpr int kWBytes = kColumns * kDepth;
+constexpr int kStageBytes = kXBytes + kWBytes;
+constexpr int kSharedBytes = kStages * kStageBytes + 1024;  // to begin at a multiple of 1024
+
+// A thread of a product holds, of every 8 columns, 2: the weight's rows come into shared memory in
+// such an order that the 8 that a thread holds of 32 are neighbours, 16 bytes of a result. Row n of
+// shared memory, n = 32 t + 8 h + 2 q + e, is the weight's row 32 t + 8 q + 2 h + e.
+constexpr int kOrdered = 32;
+
+/// At most so many row tiles are walked through before the next columns. x's rows stay in the
+/// second-level cache meanwhile, and every group reads the whole weight once more: of FLUX.2's 18
+/// (4608 rows of 6144 bytes), two groups are faster than one or five.
+constexpr int kMaxRowTilesOfGroup = 10;
+
+struct Params {
+  CUtensorMap x;
+  CUtensorMap w;
+  ProjectionArgs args;
+  int row_tiles;     ///< of the cluster: 256 rows
+  int head_tiles;    ///< of 256 columns
+  int column_tiles;  ///< heads' and gated ones'
+  int group;         ///< row tiles that are walked through before the next columns
+  int stages_of_k;   ///< ceil(K bytes / kDepth)
+};
+
+struct Tile {
+  int row;     ///< first of the cluster
+  int column;  ///< index of column tiles
+};
+
+__device__ Tile tile_at(const Params& p, int index) {
+  const int per_group = p.group * p.column_tiles;
+  const int first = index / per_group * p.group;
+  const int rows = min(p.group, p.row_tiles - first);
+  const int inside = index % per_group;
+  return {(first + inside % rows) * kRows * kCluster, inside / rows};
+}
+
+/// The weight's first row of a half of a column tile.
+__device__ int weight_row(const Params& p, int column, int half) {
+  if (column < p.head_tiles) return (2 * column + half) * kHalf;
+  const auto heads = static_cast<int>(3 * p.args.heads * p.args.head_dim);
+  const int gated = heads + (column - p.head_tiles) * kHalf;
+  return half == 0 ? gated : gated + static_cast<int>(p.args.gated);
+}
+
+using Norms = Bf16[2][kProjectedHeadDim];  // of q and of k
+
+struct Shared {
+  std::byte* stages;
+  std::uint64_t* full;
+  std::uint64_t* empty;
+  const Norms& norms;
+  __device__ std::byte* x(int stage) const { return stages + stage * kStageBytes; }
+  __device__ std::byte* w(int stage) const { return x(stage) + kXBytes; }
+};
+
+/// Where in the ring of stages a thread is.
+struct Turn {
+  int stage = 0;
+  unsigned phase = 0;
+  __device__ void next() {
+    if (++stage == kStages) {
+      stage = 0;
+      phase ^= 1U;
+    }
+  }
+};
+
+template <typename Element>
+__device__ void fetch(const Params& p, const Shared& shared) {
+  constexpr int kStep = kDepth / static_cast<int>(sizeof(Element));
+  const int rank = static_cast<int>(rank_in_cluster());
+  const int total = p.row_tiles * p.column_tiles;
+  Turn turn;
+  for (int i = static_cast<int>(blockIdx.x) / kCluster; i < total;
+       i += static_cast<int>(gridDim.x) / kCluster) {
+    const Tile tile = tile_at(p, i);
+    const int x_row = tile.row + rank * kRows;
+    const int w_row = weight_row(p, tile.column, rank) / kOrdered;
+    for (int k = 0; k < p.stages_of_k; ++k) {
+      std::uint64_t* const full = &shared.full[turn.stage];
+      wait_barrier(&shared.empty[turn.stage], turn.phase ^ 1U);
+      arrive_and_expect(full, kStageBytes);
+      load_box(shared.x(turn.stage), p.x, full, k * kStep, x_row);
+      load_box_to((1U << kCluster) - 1, shared.w(turn.stage) + rank * (kWBytes / kCluster), p.w,
+                  full, k * kStep, w_row);
+      turn.next();
+    }
+  }
+}
+
+/// Tells both blocks that this warp has read a stage.
+__device__ inline void release(const Shared& shared, int stage) {
+  const unsigned lane = threadIdx.x % 32;
+  if (lane < kCluster) arrive_at(&shared.empty[stage], lane);
+}
+
+/// A product of 64 rows and 256 columns, whose last part is still under way at the end. Returns the
+/// stage that this part reads.
+template <typename Element>
+__device__ int multiply(const Params& p, const Shared& shared, int warpgroup, Turn& turn,
+                        float (&sums)[kColumns / 2]) {
+  int before = 0;
+  for (int k = 0; k < p.stages_of_k; ++k) {
+    wait_barrier(&shared.full[turn.stage], turn.phase);
+    const std::uint64_t a = matrix_descriptor(shared.x(turn.stage) + warpgroup * (kXBytes / 2));
+    const std::uint64_t b = matrix_descriptor(shared.w(turn.stage));
+    fence_products();
+#pragma unroll
+    for (int step = 0; step < kDepth / 32; ++step) {
+      const int add = k > 0 || step > 0;
+      if constexpr (sizeof(Element) == 1) {
+        multiply_e4m3(sums, a + 2 * step, b + 2 * step, add);
+      } else {
+        multiply_bf16(sums, a + 2 * step, b + 2 * step, add);
+      }
+    }
+    commit_products();
+    if (k > 0) {
+      wait_products<1>();
+      release(shared, before);
+    }
+    before = turn.stage;
+    turn.next();
+  }
+  return before;
+}
+
+/// Which columns of a half a thread has: 8 from 32 t + 8 (lane % 4) on, of rows lane / 4 + 8 r.
+struct Columns {
+  int lane;
+  __device__ int first(int t) const { return kOrdered * t + 8 * (lane % 4); }
+};
+
+/// Those 8 sums. All arguments but the array are compile-time constants where it is inlined.
+__device__ inline void take(const float (&sums)[kColumns / 2], int half, int t, int r,
+                            float (&v)[8]) {
+#pragma unroll
+  for (int j = 0; j < 8; ++j) v[j] = sums[(half * 16 + t * 4 + j / 2) * 4 + r * 2 + j % 2];
+}
+
+/// What a column of the product is multiplied by, and what is added.
+__device__ inline float2 scale_and_bias(const ProjectionArgs& args, int n) {
+  if (n >= args.n) return make_float2(0, 0);
+  const auto* const bias = static_cast<const Bf16*>(args.bias);
+  return make_float2(args.row_scales != nullptr ? args.row_scales[n] : args.alpha,
+                     bias != nullptr ? to_f32(bias[n]) : 0.0F);
+}
+
+/// The same where all columns have one scale and none has a bias.
+__device__ inline void scale_all(float (&sums)[kColumns / 2], float scale) {
+#pragma unroll
+  for (float& sum : sums) sum *= scale;
+}
+
+/// product * scale + bias, in place.
+__device__ inline void finish(float (&sums)[kColumns / 2], const float2* columns_of_tile,
+                              Columns columns) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int t = 0; t < kHalf / kOrdered; ++t) {
+#pragma unroll
+      for (int j = 0; j < 8; j += 2) {
+        const float4 two =
+            *reinterpret_cast<const float4*>(columns_of_tile + half * kHalf + columns.first(t) + j);
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          float* const sum = &sums[(half * 16 + t * 4 + j / 2) * 4 + r * 2];
+          sum[0] = fmaf(sum[0], two.x, two.y);
+          sum[1] = fmaf(sum[1], two.z, two.w);
+        }
+      }
+    }
+  }
+}
+
+/// x * sigmoid(x), within 2^-21 of it.
+__device__ inline float silu(float x) { return __fdividef(x, 1.0F + __expf(-x)); }
+
+__device__ inline void store_bf16(const float (&v)[8], RowView to, std::int64_t offset) {
+  store(v, reinterpret_cast<Bf16*>(to.data) + offset);
+}
+
+/// As store_codes() of rounded values, but every NaN becomes 0x7F.
+__device__ inline void store_e4m3(const float (&v)[8], float reciprocal, RowView to,
+                                  std::int64_t offset) {
+  std::uint32_t words[2] = {};
+#pragma unroll
+  for (int j = 0; j < 8; j += 2) {
+    const float2 pair =
+        make_float2(rounded<Bf16>(v[j]) * reciprocal, rounded<Bf16>(v[j + 1]) * reciprocal);
+    words[j / 4] |=
+        static_cast<std::uint32_t>(__nv_cvt_float2_to_fp8x2(pair, __NV_SATFINITE, __NV_E4M3))
+        << (8 * (j % 4));
+  }
+  *reinterpret_cast<uint2*>(reinterpret_cast<std::uint8_t*>(to.data) + offset) =
+      make_uint2(words[0], words[1]);
+}
+
+__device__ void write_gated(const ProjectionArgs& args, const float (&sums)[kColumns / 2], int row,
+                            int column, Columns columns) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const std::int64_t y_row = row + 8 * r;
+    if (y_row >= args.x.rows) continue;
+#pragma unroll
+    for (int t = 0; t < kHalf / kOrdered; ++t) {
+      const std::int64_t y_column = column + columns.first(t);
+      if (y_column >= args.gated) continue;
+      float a[8];
+      float b[8];
+      take(sums, 0, t, r, a);
+      take(sums, 1, t, r, b);
+#pragma unroll
+      for (int j = 0; j < 8; ++j) a[j] = silu(a[j]) * b[j];
+      const std::int64_t offset = y_row * args.y.row_stride + y_column;
+      if (args.y_reciprocal != 0) {
+        store_e4m3(a, args.y_reciprocal, args.y, offset);
+      } else {
+        store_bf16(a, args.y, offset);
+      }
+    }
+  }
+}
+
+/// 1 / rms of a head's row.
+__device__ inline float norm_factor(const float (&sums)[kColumns / 2], int half, int r, float eps) {
+  float squares = 0;
+#pragma unroll
+  for (int i = 0; i < 32; ++i) {
+    const float x = sums[(half * 16 + i / 2) * 4 + r * 2 + i % 2];
+    squares = fmaf(x, x, squares);
+  }
+  return rsqrtf(sum_lanes(squares, 4) * (1.0F / kProjectedHeadDim) + eps);
+}
+
+/// The angles of a thread's two rows, and where these rows go.
+struct Rows {
+  float cos[2][4][4];  ///< row, t, pair
+  float sin[2][4][4];
+  int out[2];  ///< rows of q, k and v; negative: outside
+};
+
+__device__ inline void load_rows(const ProjectionArgs& args, int row, bool rotated, Columns columns,
+                                 Rows& rows) {
+  const auto tokens = static_cast<int>(args.tokens);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int x_row = row + 8 * r;
+    const bool inside = x_row < args.x.rows;
+    const int token = x_row % tokens;
+    rows.out[r] = inside ? x_row / tokens * static_cast<int>(args.out_tokens) +
+                               static_cast<int>(args.first_token) + token
+                         : -1;
+    if (!inside || !rotated) continue;
+    const std::int64_t first = static_cast<std::int64_t>(token) * (kProjectedHeadDim / 2);
+#pragma unroll
+    for (int t = 0; t < 4; ++t) {
+      load(args.cos + first + columns.first(t) / 2, rows.cos[r][t]);
+      load(args.sin + first + columns.first(t) / 2, rows.sin[r][t]);
+    }
+  }
+}
+
+/// One head of q or k.
+__device__ void write_rotated(const ProjectionArgs& args, const float (&sums)[kColumns / 2],
+                              int half, RowView to, int column, const Bf16* norm, const Rows& rows,
+                              Columns columns) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float factor = norm_factor(sums, half, r, args.eps);
+    if (rows.out[r] < 0) continue;
+    const std::int64_t offset = rows.out[r] * to.row_stride + column;
+#pragma unroll
+    for (int t = 0; t < 4; ++t) {
+      float v[8];
+      float w[8];
+      take(sums, half, t, r, v);
+      load(norm + columns.first(t), w);
+#pragma unroll
+      for (int j = 0; j < 8; j += 2) {
+        const float a = v[j] * factor * w[j];
+        const float b = v[j + 1] * factor * w[j + 1];
+        const float cos = rows.cos[r][t][j / 2];
+        const float sin = rows.sin[r][t][j / 2];
+        v[j] = a * cos - b * sin;
+        v[j + 1] = b * cos + a * sin;
+      }
+      if (args.codes) {
+        store_e4m3(v, 1.0F, to, offset + columns.first(t));
+      } else {
+        store_bf16(v, to, offset + columns.first(t));
+      }
+    }
+  }
+}
+
+/// One head of v. Returns its largest magnitude in this thread.
+__device__ float write_values(const ProjectionArgs& args, const float (&sums)[kColumns / 2],
+                              int half, int column, const Rows& rows, Columns columns) {
+  float largest = 0;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    if (rows.out[r] < 0) continue;
+    const std::int64_t offset = rows.out[r] * args.v.row_stride + column;
+#pragma unroll
+    for (int t = 0; t < 4; ++t) {
+      float v[8];
+      take(sums, half, t, r, v);
+#pragma unroll
+      for (int j = 0; j < 8; ++j) largest = fmaxf(largest, fabsf(v[j]));
+      store_bf16(v, args.v, offset + columns.first(t));
+    }
+  }
+  return rounded<Bf16>(largest);
+}
+
+/// Two heads of q, k or v. `norms` are those of q and k.
+__device__ void write_heads(const ProjectionArgs& args, const float (&sums)[kColumns / 2],
+                            int first_head, const Norms& norms, const Rows& rows, Columns columns) {
+  const auto heads = static_cast<int>(args.heads);
+  float largest = 0;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int head = first_head + half;
+    const int part = head / heads;
+    const int column = head % heads * static_cast<int>(kProjectedHeadDim);
+    if (part < 2) {
+      write_rotated(args, sums, half, part == 0 ? args.q : args.k, column, norms[part], rows,
+                    columns);
+    } else if (part == 2) {
+      largest = fmaxf(largest, write_values(args, sums, half, column, rows, columns));
+    }
+  }
+  if (args.v_largest == nullptr || first_head + 1 < 2 * heads) return;
+  for (int offset = 16; offset > 0; offset /= 2) {
+    largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, offset));
+  }
+  // Floats that are not negative order like their bits.
+  if (columns.lane == 0 && largest > 0) {
+    atomicMax(reinterpret_cast<unsigned*>(args.v_largest), __float_as_uint(largest));
+  }
+}
+
+template <typename Element>
+__device__ void multiply_tiles(const Params& p, const Shared& shared, int warpgroup) {
+  // Of the tile before, warps may still read what is here.
+  __shared__ float2 columns_of_tiles[2][2][kColumns];
+  const int total = p.row_tiles * p.column_tiles;
+  const int rank = static_cast<int>(rank_in_cluster());
+  const int thread = static_cast<int>(threadIdx.x) % kWarpgroup;
+  const Columns columns{thread % 32};
+  const bool uniform = p.args.bias == nullptr && p.args.row_scales == nullptr;
+  float sums[kColumns / 2];
+  Turn turn;
+  int parity = 0;
+  for (int i = static_cast<int>(blockIdx.x) / kCluster; i < total;
+       i += static_cast<int>(gridDim.x) / kCluster) {
+    const Tile tile = tile_at(p, i);
+    float2 of_columns[2] = {};
+#pragma unroll
+    for (int half = 0; half < 2 && !uniform; ++half) {
+      of_columns[half] = scale_and_bias(p.args, weight_row(p, tile.column, half) + thread);
+    }
+    const int last = multiply<Element>(p, shared, warpgroup, turn, sums);
+    const int row = tile.row + rank * kRows + warpgroup * 64 + thread / 32 * 16 + columns.lane / 4;
+    const bool of_heads = tile.column < p.head_tiles;
+    Rows rows;
+    if (of_heads) {
+      load_rows(p.args, row, 2 * tile.column < 2 * static_cast<int>(p.args.heads), columns, rows);
+    }
+    float2* const columns_of_tile = columns_of_tiles[parity][warpgroup];
+    if (!uniform) {
+      columns_of_tile[thread] = of_columns[0];
+      columns_of_tile[kHalf + thread] = of_columns[1];
+      sync_warpgroup(warpgroup);
+    }
+    wait_products<0>();
+    hold_sums(sums);
+    release(shared, last);
+    if (uniform) {
+      scale_all(sums, p.args.alpha);
+    } else {
+      finish(sums, columns_of_tile, columns);
+    }
+    if (of_heads) {
+      write_heads(p.args, sums, 2 * tile.column, shared.norms, rows, columns);
+    } else {
+      write_gated(p.args, sums, row, (tile.column - p.head_tiles) * kHalf, columns);
+    }
+    parity ^= 1;
+  }
+}
+
+template <typename Element>
+__global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kThreads, 1)
+    project(const __grid_constant__ Params p) {
+  extern __shared__ std::byte raw[];
+  __shared__ std::uint64_t full[kStages];
+  __shared__ std::uint64_t empty[kStages];
+  __shared__ alignas(16) Norms norms;
+  const std::uint32_t address = shared_address(raw);
+  const Shared shared{raw + ((address + 1023U) / 1024U * 1024U - address), full, empty, norms};
+  if (p.args.heads > 0 && threadIdx.x < 2 * kProjectedHeadDim) {
+    const auto part = threadIdx.x / kProjectedHeadDim;
+    const auto channel = threadIdx.x % kProjectedHeadDim;
+    norms[part][channel] =
+        static_cast<const Bf16*>(part == 0 ? p.args.q_norm : p.args.k_norm)[channel];
+  }
+  if (threadIdx.x == 0) {
+    prefetch_map(p.x);
+    prefetch_map(p.w);
+    for (int i = 0; i < kStages; ++i) {
+      init_barrier(&full[i], 1);
+      init_barrier(&empty[i], kCluster * 8);  // the cluster's multiplying warps
+    }
+    fence_barrier_init();
+  }
+  sync_cluster();
+  const int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup;
+  if (warpgroup == 0) {
+    give_registers<40>();
+    if (threadIdx.x == 0) fetch<Element>(p, shared);
+  } else {
+    take_registers<232>();
+    multiply_tiles<Element>(p, shared, warpgroup - 1);
+  }
+  sync_cluster();  // neither ends while the other still sends it something
+}
+
+decltype(&cuTensorMapEncodeTiled) encoder() {
+  static auto* const function =
+      driver_function<decltype(cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled");
+  return function;
+}
+
+template <std::size_t kRank>
+CUtensorMap tensor_map(DType dtype, const void* data,
+                       const std::array<std::uint64_t, kRank>& extents,
+                       const std::array<std::uint64_t, kRank - 1>& strides,
+                       const std::array<std::uint32_t, kRank>& box) {
+  std::array<std::uint32_t, kRank> steps{};
+  steps.fill(1);
+  CUtensorMap map{};
+  check_driver(encoder()(&map,
+                         dtype == DType::kBF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                               : CU_TENSOR_MAP_DATA_TYPE_UINT8,
+                         kRank, const_cast<void*>(data), extents.data(), strides.data(), box.data(),
+                         steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                         CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+               "describe a matrix to the copy engine");
+  return map;
+}
+
+std::int64_t element_bytes(const ProjectionArgs& args) {
+  return args.dtype == DType::kBF16 ? 2 : 1;
+}
+
+CUtensorMap map_of_x(const ProjectionArgs& args) {
+  const std::int64_t bytes = element_bytes(args);
+  return tensor_map<2>(
+      args.dtype, args.x.data,
+      {static_cast<std::uint64_t>(args.x.cols), static_cast<std::uint64_t>(args.x.rows)},
+      {static_cast<std::uint64_t>(args.x.row_stride * bytes)},
+      {static_cast<std::uint32_t>(kDepth / bytes), kRows});
+}
+
+/// Rows in the order of kOrdered.
+CUtensorMap map_of_w(const ProjectionArgs& args) {
+  const auto row = static_cast<std::uint64_t>(args.x.cols * element_bytes(args));
+  return tensor_map<5>(
+      args.dtype, args.weight,
+      {static_cast<std::uint64_t>(args.x.cols), 2, 4, 4,
+       static_cast<std::uint64_t>(args.n / kOrdered)},
+      {row, 8 * row, 2 * row, kOrdered * row},
+      {static_cast<std::uint32_t>(kDepth / element_bytes(args)), 2, 4, 4, kHalf / kOrdered});
+}
+
+bool rows_aligned(const RowView& view, std::int64_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 &&
+         view.row_stride * bytes % (8 * bytes) == 0;
+}
+
+int count_clusters() {
+  int device = 0;
+  int processors = 0;
+  check(cudaGetDevice(&device), "find the device");
+  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
+        "count multiprocessors");
+  return processors / kCluster;
+}
+
+int tiles(std::int64_t count, std::int64_t size) {
+  return static_cast<int>((count + size - 1) / size);
+}
+
+int count_head_tiles(const ProjectionArgs& args) { return tiles(3 * args.heads, kColumns / kHalf); }
+
+int count_column_tiles(const ProjectionArgs& args) {
+  return count_head_tiles(args) + tiles(args.gated, kHalf);
+}
+
+template <typename Element>
+void launch(const Params& params, cudaStream_t stream) {
+  check(cudaFuncSetAttribute(project<Element>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             kSharedBytes),
+        "take shared memory");
+  const int clusters = std::min(count_clusters(), params.row_tiles * params.column_tiles);
+  project<Element>
+      <<<static_cast<unsigned>(clusters * kCluster), kThreads, kSharedBytes, stream>>>(params);
+  check_launch("launch projection");
+}
+
+}  // namespace
+
+bool projection_fills_device(std::int64_t rows, const ProjectionArgs& args) {
+  const int count = tiles(rows, kRows * kCluster) * count_column_tiles(args);
+  const int clusters = count_clusters();
+  const int rounds = tiles(count, clusters);
+  constexpr int kBusyPercent = 87;
+  return 100 * count >= kBusyPercent * rounds * clusters;
+}
+
+bool projection_fits(const ProjectionArgs& args) {
+  const std::int64_t bytes = element_bytes(args);
+  const bool heads =
+      args.heads == 0 ||
+      (args.head_dim == kProjectedHeadDim && rows_aligned(args.q, args.codes ? 1 : 2) &&
+       rows_aligned(args.k, args.codes ? 1 : 2) && rows_aligned(args.v, 2));
+  const bool gated = args.gated % kOrdered == 0 &&
+                     (args.gated == 0 || args.activation == ops::Activation::kSilu) &&
+                     (args.gated == 0 || rows_aligned(args.y, args.y_reciprocal != 0 ? 1 : 2));
+  return heads && gated && args.x.cols * bytes % 16 == 0 && args.x.row_stride * bytes % 16 == 0 &&
+         reinterpret_cast<std::uintptr_t>(args.x.data) % 16 == 0 &&
+         reinterpret_cast<std::uintptr_t>(args.weight) % 16 == 0;
+}
+
+void launch_projection(const ProjectionArgs& args, cudaStream_t stream) {
+  if (args.x.rows == 0) return;
+  Params params{};
+  params.x = map_of_x(args);
+  params.w = map_of_w(args);
+  params.args = args;
+  params.row_tiles = tiles(args.x.rows, kRows * kCluster);
+  params.head_tiles = count_head_tiles(args);
+  params.column_tiles = count_column_tiles(args);
+  params.group = tiles(params.row_tiles, tiles(params.row_tiles, kMaxRowTilesOfGroup));
+  params.stages_of_k = tiles(args.x.cols * element_bytes(args), kDepth);
+  if (args.dtype == DType::kBF16) {
+    launch<Bf16>(params, stream);
+  } else {
+    launch<std::uint8_t>(params, stream);
+  }
+}
+
+}  // namespace dither::cuda

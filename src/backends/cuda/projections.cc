@@ -1,0 +1,207 @@
+#include "backends/cuda/projections.h"
+
+#include <array>
+
+#include "backends/cuda/cuda_check.h"
+#include "backends/cuda/kernels/elementwise.h"
+#include "backends/cuda/kernels/norm_rope.h"
+#include "backends/cuda/kernels/quantize.h"
+#include "ops/backend.h"
+
+namespace dither::cuda {
+namespace {
+
+/// Rows [B L, H D] of q, k or v [B, L, H, D].
+RowView rows_of(const Tensor& t) {
+  return {t.raw(), t.dim(0) * t.dim(1), t.dim(2) * t.dim(3), t.strides()[1]};
+}
+
+/// Of one stream, whose tokens begin at `first`.
+NormRopeArgs norm_rope_args(const ops::PackedQkv& stream, const ops::Rope& rope, float eps,
+                            const ops::AttentionOperands& out, std::int64_t first) {
+  const std::int64_t head_dim = out.q.dim(3);
+  NormRopeArgs args{};
+  args.codes = out.q.dtype() == DType::kF8E4M3;
+  if (args.codes) args.v_reciprocal = out.v_scale.data<float>() + ops::kReciprocalElement;
+  args.qkv = row_view(stream.qkv);
+  args.tokens = stream.qkv.dim(1);
+  args.heads = out.q.dim(2);
+  args.head_dim = head_dim;
+  args.dtype = stream.qkv.dtype();
+  args.q_norm = stream.q_norm.raw();
+  args.k_norm = stream.k_norm.raw();
+  args.across_heads = stream.norm_width() != head_dim;
+  args.cos = rope.cos.data<float>() + first * (head_dim / 2);
+  args.sin = rope.sin.data<float>() + first * (head_dim / 2);
+  args.eps = eps;
+  args.q = rows_of(out.q);
+  args.k = rows_of(out.k);
+  // In place the values stay where they are.
+  if (out.v.storage() != stream.qkv.storage()) args.v = rows_of(out.v);
+  args.out_tokens = out.q.dim(1);
+  args.first_token = first;
+  return args;
+}
+
+/// The same of a projection that is not made yet.
+ProjectionArgs projection_args(const ops::HeadProjection& stream, const ops::Rope& rope, float eps,
+                               const ops::AttentionOperands& out, const Tensor& values,
+                               std::int64_t first) {
+  const std::int64_t head_dim = out.q.dim(3);
+  ProjectionArgs args{};
+  args.heads = out.q.dim(2);
+  args.head_dim = head_dim;
+  args.q_norm = stream.q_norm.raw();
+  args.k_norm = stream.k_norm.raw();
+  args.cos = rope.cos.data<float>() + first * (head_dim / 2);
+  args.sin = rope.sin.data<float>() + first * (head_dim / 2);
+  args.eps = eps;
+  args.tokens = stream.x.dim(1);
+  args.out_tokens = out.q.dim(1);
+  args.first_token = first;
+  args.q = rows_of(out.q);
+  args.k = rows_of(out.k);
+  args.v = rows_of(values);
+  args.codes = out.q.dtype() == DType::kF8E4M3;
+  return args;
+}
+
+void add_gated(ProjectionArgs& args, ops::Activation activation, std::optional<float> e4m3_scale,
+               const Tensor& y) {
+  args.gated = y.dim(-1);
+  args.activation = activation;
+  args.y = row_view(y);
+  if (e4m3_scale) args.y_reciprocal = 1 / *e4m3_scale;
+}
+
+/// The columns of v in a projection [B, L, 3 H D].
+Tensor values_of(const Tensor& qkv) {
+  const std::int64_t width = qkv.dim(-1) / 3;
+  return qkv.slice(-1, 2 * width, 3 * width);
+}
+
+/// A zero that kernels raise to the largest magnitude of the values.
+Tensor zero(ops::Backend& backend, cudaStream_t stream) {
+  Tensor largest = Tensor::empty({1}, DType::kF32, backend);
+  check(cudaMemsetAsync(largest.raw(), 0, largest.bytes(), stream), "zero a number");
+  return largest;
+}
+
+void set_scales(const Tensor& largest, const ops::AttentionOperands& out, cudaStream_t stream) {
+  float* const scale = out.v_scale.data<float>();
+  launch_e4m3_scales(largest.data<float>(), scale, scale + ops::kReciprocalElement, stream);
+}
+
+}  // namespace
+
+void ProjectionKernels::norm_rope_heads(std::span<const ops::PackedQkv> streams,
+                                        const ops::Rope& rope, float eps,
+                                        const ops::AttentionOperands& out) {
+  if (out.q.dtype() == DType::kF8E4M3) {
+    const Tensor largest = zero(backend_, stream_);
+    for (const ops::PackedQkv& stream : streams) {
+      launch_largest_magnitude(row_view(values_of(stream.qkv)), stream.qkv.dtype(),
+                               largest.data<float>(), stream_);
+    }
+    set_scales(largest, out, stream_);
+  }
+  std::int64_t first = 0;
+  for (const ops::PackedQkv& stream : streams) {
+    launch_norm_rope(norm_rope_args(stream, rope, eps, out, first), stream_);
+    first += stream.qkv.dim(1);
+  }
+}
+
+void ProjectionKernels::project_heads(std::span<const ops::HeadProjection> streams,
+                                      const ops::Rope& rope, float eps,
+                                      const ops::AttentionOperands& out) {
+  // Codes of v need the largest of all values: until that is known they wait as activations.
+  const bool codes = out.q.dtype() == DType::kF8E4M3;
+  const Tensor values = codes ? Tensor::empty(out.v.shape(), DType::kBF16, backend_) : out.v;
+  const Tensor largest = codes ? zero(backend_, stream_) : Tensor();
+  const std::int64_t width = 3 * out.q.dim(2) * out.q.dim(3);
+  std::int64_t first = 0;
+  for (const ops::HeadProjection& stream : streams) {
+    const std::int64_t end = first + stream.x.dim(1);
+    ProjectionArgs args = projection_args(stream, rope, eps, out, values, first);
+    if (codes) args.v_largest = largest.data<float>();
+    if (stream.gated) {
+      const ops::Output& y = stream.gated->out;
+      add_gated(args, stream.gated->activation, y.e4m3_scale, y.tensor);
+    }
+    if (!fused(stream.x, *stream.weights, args)) {
+      const Tensor product =
+          Tensor::empty({stream.x.dim(0), stream.x.dim(1), stream.weights->out_features()},
+                        values.dtype(), backend_);
+      linear_.run(stream.x, *stream.weights, {}, product);
+      const ops::PackedQkv packed{product.slice(-1, 0, width), stream.q_norm, stream.k_norm};
+      NormRopeArgs steps = norm_rope_args(packed, rope, eps, out, first);
+      if (codes) {
+        const Tensor v = values_of(packed.qkv);
+        launch_largest_magnitude(row_view(v), v.dtype(), args.v_largest, stream_);
+        backend_.copy(v, values.slice(1, first, end).reshape(v.shape()));
+        steps.v = {};
+      }
+      launch_norm_rope(steps, stream_);
+      if (stream.gated) {
+        gated_activation(product.slice(-1, width, product.dim(-1)), stream.gated->activation,
+                         stream.gated->out.e4m3_scale, stream.gated->out.tensor);
+      }
+    }
+    first = end;
+  }
+  if (!codes) return;
+  set_scales(largest, out, stream_);
+  launch_quantize_e4m3({.x = rows_of(values),
+                        .codes = rows_of(out.v),
+                        .dtype = values.dtype(),
+                        .device_reciprocal = out.v_scale.data<float>() + ops::kReciprocalElement},
+                       stream_);
+}
+
+void ProjectionKernels::gated_linear(const Tensor& x, const ops::PreparedLinear& weights,
+                                     ops::Activation activation, std::optional<float> e4m3_scale,
+                                     const Tensor& y) {
+  ProjectionArgs args{};
+  add_gated(args, activation, e4m3_scale, y);
+  if (fused(x, weights, args)) return;
+  Shape shape = y.shape();
+  shape[-1] = weights.out_features();
+  const DType dtype = e4m3_scale ? weights.e4m3_input()->activations : y.dtype();
+  const Tensor product = Tensor::empty(shape, dtype, backend_);
+  linear_.run(x, weights, {}, product);
+  gated_activation(product, activation, e4m3_scale, y);
+}
+
+void ProjectionKernels::gated_activation(const Tensor& x, ops::Activation activation,
+                                         std::optional<float> e4m3_scale, const Tensor& y) {
+  const std::int64_t width = y.dim(-1);
+  ActivateArgs args{};
+  args.x = row_view(x.slice(-1, 0, width));
+  args.b = row_view(x.slice(-1, width, 2 * width));
+  args.y = row_view(y);
+  args.dtype = x.dtype();
+  args.activation = activation;
+  if (e4m3_scale) args.e4m3_reciprocal = 1 / *e4m3_scale;
+  launch_activate(args, stream_);
+}
+
+/// Launches the projection where it is one product that the kernel takes.
+bool ProjectionKernels::fused(const Tensor& x, const ops::PreparedLinear& weights,
+                              ProjectionArgs args) {
+  if (!projection_fills_device(x.elements() / x.dim(-1), args)) return false;
+  const std::optional<LinearOperands> operands = linear_.operands(x, weights);
+  if (!operands) return false;
+  args.x = row_view(operands->x);
+  args.weight = operands->w.data;
+  args.dtype = operands->w.dtype;
+  args.n = weights.out_features();
+  args.alpha = operands->scale;
+  args.row_scales = operands->row_scales;
+  args.bias = operands->bias;
+  if (!projection_fits(args)) return false;
+  launch_projection(args, stream_);
+  return true;
+}
+
+}  // namespace dither::cuda
