@@ -105,6 +105,7 @@ LoadOptions side_load_options(ModelOptions model, const SideOptions& side) {
   replace(model.nvfp4_as, side.model.nvfp4_as);
   replace(model.text_encoder_precision, side.model.text_encoder_precision);
   replace(model.vae_precision, side.model.vae_precision);
+  replace(model.vae_tiling, side.model.vae_tiling);
   replace(model.transformer_weights_path, side.model.transformer_weights_path);
   replace(model.modelopt_backbone, side.model.modelopt_backbone);
   replace(model.transformer_2_weights_path, side.model.transformer_2_weights_path);

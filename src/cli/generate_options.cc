@@ -102,6 +102,7 @@ LoadOptions make_load_options(ModelOptions options, const std::optional<PictureP
   if (!options.nvfp4_as) pipeline.policy.nvfp4_as_fp8 = from->policy.nvfp4_as_fp8;
   if (!options.text_encoder_precision) pipeline.fp8_text_encoder = from->fp8_text_encoder;
   if (!options.vae_precision) pipeline.vae = from->vae;
+  if (!options.vae_tiling) pipeline.vae_tiling = from->vae_tiling;
   return load;
 }
 

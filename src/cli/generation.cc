@@ -154,6 +154,7 @@ PictureParameters Generation::parameters(const GenerateRequest& request,
   picture.policy = load_options_.pipeline.policy;
   picture.fp8_text_encoder = load_options_.pipeline.fp8_text_encoder;
   picture.vae = load_options_.pipeline.vae;
+  picture.vae_tiling = load_options_.pipeline.vae_tiling;
   picture.noise = request.noise;
   picture.seed = drawn.seed;
   picture.request = result.request;

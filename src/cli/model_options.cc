@@ -147,6 +147,10 @@ void add_weight_options(CLI::App& app, const std::string& prefix, const std::str
       "Weights of the large text encoder: bf16 (as computed), or fp8, half the memory");
   add("vae-precision", options.vae_precision, {"auto", "bf16", "f32"},
       "The autoencoder computes in: auto (as everything else, see --dtype), bf16 or f32");
+  app.add_flag_function(
+         prefix + "vae-tiling", [&options](std::int64_t given) { options.vae_tiling = given > 0; },
+         "Autoencoder decodes large pictures in overlapping squares: less memory, other pixels")
+      ->group(group);
 }
 
 std::string refuse_attention_precision(const std::string& text) {
@@ -197,6 +201,7 @@ LoadOptions to_load_options(const ModelOptions& options) {
   load.pipeline.policy.nvfp4_as_fp8 = options.nvfp4_as == "fp8";
   load.pipeline.fp8_text_encoder = options.text_encoder_precision == "fp8";
   load.pipeline.vae = parse_vae_precision(options.vae_precision.value_or("auto")).value();
+  load.pipeline.vae_tiling = options.vae_tiling.value_or(false);
   load.dtype = parse_compute_dtype(options.dtype.value_or("auto"));
   if (options.device == "cpu") load.device = DeviceChoice::kCpu;
   if (options.device == "cuda") load.device = DeviceChoice::kCuda;

@@ -27,6 +27,7 @@ struct ModelOptions {
   std::optional<std::string> nvfp4_as;
   std::optional<std::string> text_encoder_precision;
   std::optional<std::string> vae_precision;
+  std::optional<bool> vae_tiling;
   std::optional<std::string> dtype;
   std::optional<std::string> max_vram;
   bool dit_cpu_offload = false;
@@ -44,7 +45,7 @@ struct ModelOptions {
 void add_model_options(CLI::App& app, ModelOptions& options);
 
 /// Declares how weights lie in memory, each name behind `prefix` ("--" or "--candidate-"):
-/// weight-only-fp8, nvfp4-as, text-encoder-precision and vae-precision.
+/// weight-only-fp8, nvfp4-as, text-encoder-precision and vae-precision; and vae-tiling.
 void add_weight_options(CLI::App& app, const std::string& prefix, const std::string& group,
                         ModelOptions& options);
 

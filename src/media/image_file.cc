@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cstddef>
 #include <string_view>
 
 #include "base/error.h"
@@ -18,28 +19,33 @@ using Decoder = Image (*)(std::span<const std::byte>, std::string_view);
 
 struct Format {
   std::string_view name;
-  std::string_view magic;    ///< at byte 0
-  std::string_view subtype;  ///< at byte 8, or nothing
+  std::string_view magic;  ///< at byte 0
+  std::size_t place = 0;   ///< of the following
+  std::string_view mark = {};
   Decoder decode = nullptr;  ///< null: not supported
 };
 
 using std::string_view_literals::operator""sv;
 
+/// The first that fits. What starts with an "ftyp" box is told apart by its brand.
 constexpr std::array kFormats = {
-    Format{"PNG", "\x89PNG\r\n\x1a\n"sv, "", decode_png},
-    Format{"JPEG", "\xFF\xD8\xFF"sv, "", decode_jpeg},
-    Format{"WebP", "RIFF"sv, "WEBP"sv, decode_webp},
-    Format{"GIF", "GIF8"sv, ""},
-    Format{"BMP", "BM"sv, ""},
-    Format{"TIFF", "II*\0"sv, ""},
-    Format{"TIFF", "MM\0*"sv, ""},
-    Format{"AVIF or HEIC", "\0\0\0"sv, ""},
+    Format{.name = "PNG", .magic = "\x89PNG\r\n\x1a\n"sv, .decode = decode_png},
+    Format{.name = "JPEG", .magic = "\xFF\xD8\xFF"sv, .decode = decode_jpeg},
+    Format{.name = "WebP", .magic = "RIFF"sv, .place = 8, .mark = "WEBP"sv, .decode = decode_webp},
+    Format{.name = "GIF", .magic = "GIF8"sv},
+    Format{.name = "BMP", .magic = "BM"sv},
+    Format{.name = "TIFF", .magic = "II*\0"sv},
+    Format{.name = "TIFF", .magic = "MM\0*"sv},
+    Format{.name = "AVIF", .magic = {}, .place = 4, .mark = "ftypavi"sv},
+    Format{.name = "HEIC", .magic = {}, .place = 4, .mark = "ftyphe"sv},
+    Format{.name = "AVIF or HEIC", .magic = {}, .place = 4, .mark = "ftypmif1"sv},
+    Format{.name = "AVIF or HEIC", .magic = {}, .place = 4, .mark = "ftypmsf1"sv},
+    Format{.name = "a video (MP4 or MOV)", .magic = {}, .place = 4, .mark = "ftyp"sv},
 };
 
 bool is(const Format& format, std::string_view file) {
-  return file.starts_with(format.magic) &&
-         (format.subtype.empty() ||
-          (file.size() >= 12 && file.substr(8).starts_with(format.subtype)));
+  return file.starts_with(format.magic) && file.size() >= format.place &&
+         file.substr(format.place).starts_with(format.mark);
 }
 
 }  // namespace

@@ -40,6 +40,24 @@ TEST_P(ForeignFile, IsRefusedByName) {
 INSTANTIATE_TEST_SUITE_P(
     Table, ForeignFile,
     testing::Values(Foreign{"GIF89a....", "a.jpg: looks like GIF; PNG, JPEG and WebP are read"},
+                    Foreign{"\0\0\0\x1c"
+                            "ftypavif"sv,
+                            "a.jpg: looks like AVIF; PNG, JPEG and WebP are read"},
+                    Foreign{"\0\0\0\x18"
+                            "ftypheic"sv,
+                            "a.jpg: looks like HEIC; PNG, JPEG and WebP are read"},
+                    Foreign{"\0\0\0\x18"
+                            "ftypmif1"sv,
+                            "a.jpg: looks like AVIF or HEIC; PNG, JPEG and WebP are read"},
+                    Foreign{"\0\0\0\x20"
+                            "ftypisom"sv,
+                            "a.jpg: looks like a video (MP4 or MOV); PNG, JPEG and WebP are read"},
+                    Foreign{"\0\0\0\x14"
+                            "ftypqt  "sv,
+                            "a.jpg: looks like a video (MP4 or MOV); PNG, JPEG and WebP are read"},
+                    Foreign{"\0\0\0\x14"
+                            "fty"sv,
+                            "a.jpg: not a picture: PNG, JPEG and WebP are read"},
                     Foreign{"II*\0...."sv, "a.jpg: looks like TIFF; PNG, JPEG and WebP are read"},
                     Foreign{"", "a.jpg: not a picture: PNG, JPEG and WebP are read"},
                     Foreign{"RIFF....WAVE", "a.jpg: not a picture: PNG, JPEG and WebP are read"},

@@ -9,11 +9,11 @@ bool layer_streams(std::int64_t layer, std::int64_t streamed, std::int64_t count
 }
 
 LayerSequence::LayerSequence(const WeightScope& scope, std::string_view name, std::int64_t count)
-    : backend_(&scope.backend()), count_(count) {
+    : backend_(&scope.backend()), turn_(scope.turn()), count_(count) {
   const StreamedLayers& plan = scope.streamed_layers();
   const auto planned = plan.find(name);
   if (planned == plan.end() || planned->second == 0) return;
-  streamed_ = backend_->offload(ops::Offload::kStreamed);
+  streamed_ = backend_->stream_weights();
   if (streamed_) streamed_count_ = std::min(planned->second, count);
 }
 
@@ -23,6 +23,8 @@ void LayerSequence::add(const std::function<void()>& prepare) {
   streams_.push_back(streams);
   if (streams) {
     streamed_->add(prepare);
+  } else if (turn_.turns != nullptr) {
+    parts_.push_back(turn_.turns->add(turn_.turn, prepare));
   } else {
     prepare();
   }
@@ -32,14 +34,12 @@ LayerSequence::Pass::Pass(const LayerSequence& sequence) : sequence_(sequence) {
   if (sequence_.streamed_) sequence_.streamed_->begin();
 }
 
-LayerSequence::Pass::~Pass() {
-  // Of streamed parts nothing is open when the last has been used, and after an exception the next
-  // pass starts anew.
-  if (sequence_.streamed_ && done_ == sequence_.streams_.size()) sequence_.streamed_->end();
-}
-
 void LayerSequence::Pass::next() {
   if (sequence_.streams_.at(done_++)) sequence_.streamed_->next();
+}
+
+void LayerSequence::Pass::used() {
+  if (!sequence_.parts_.empty()) sequence_.turn_.turns->used(sequence_.parts_.at(done_ - 1));
 }
 
 }  // namespace dither::nn

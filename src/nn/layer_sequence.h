@@ -1,9 +1,11 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "nn/weight_scope.h"
@@ -18,6 +20,8 @@ bool layer_streams(std::int64_t layer, std::int64_t streamed, std::int64_t count
 
 /// Layers of a model in the order in which they run, each with its weights on the device or, as the
 /// scope's StreamedLayers say, waiting in host memory for its turn. What they compute is the same.
+/// Of a model that takes turns with another each layer is a part (ops::WeightTurns), whose place is
+/// free for the other's when it has been used for the last time.
 class LayerSequence {
  public:
   /// `name`: in the scope's StreamedLayers; `count`: layers that will be added.
@@ -30,7 +34,6 @@ class LayerSequence {
   class Pass {
    public:
     explicit Pass(const LayerSequence& sequence);
-    ~Pass();
     Pass(const Pass&) = delete;
     Pass& operator=(const Pass&) = delete;
 
@@ -40,11 +43,19 @@ class LayerSequence {
     auto run(std::string_view name, const Work& work) {
       const ops::Region region(*sequence_.backend_, name);
       next();
-      return work();
+      if constexpr (std::is_void_v<decltype(work())>) {
+        work();
+        used();
+      } else {
+        auto result = work();
+        used();
+        return result;
+      }
     }
 
    private:
     void next();
+    void used();
 
     const LayerSequence& sequence_;
     std::size_t done_ = 0;
@@ -52,7 +63,9 @@ class LayerSequence {
 
  private:
   ops::Backend* backend_;
-  std::unique_ptr<ops::OffloadedWeights> streamed_;  ///< null: all are resident
+  std::unique_ptr<ops::StreamedWeights> streamed_;  ///< null: none streams
+  ops::ModelTurn turn_;
+  std::vector<std::size_t> parts_;  ///< of turn_, by layer; none: it has none
   std::int64_t count_;
   std::int64_t streamed_count_ = 0;
   std::vector<bool> streams_;  ///< by layer

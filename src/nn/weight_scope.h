@@ -31,10 +31,11 @@ class WeightScope {
       : source_(&source), backend_(&backend), dtype_(dtype) {}
   /// Of a checkpoint whose linear layers may be quantized. How each was prepared is appended to
   /// `precision` (not null, outlives the scope).
-  /// `streamed`: which layers do not stay on the device; `component`: whose checkpoint it is.
+  /// `streamed`: which layers do not stay on the device; `component`: whose checkpoint it is;
+  /// `turn`: when all of it is on the device.
   WeightScope(const quant::WeightSource& source, ops::Backend& backend, DType dtype,
               std::vector<ops::LinearPrecision>* precision, quant::WeightPolicy policy = {},
-              StreamedLayers streamed = {}, std::string component = {})
+              StreamedLayers streamed = {}, std::string component = {}, ops::ModelTurn turn = {})
       : source_(&source),
         weights_(&source),
         precision_(precision),
@@ -42,7 +43,8 @@ class WeightScope {
         backend_(&backend),
         dtype_(dtype),
         streamed_(std::make_shared<const StreamedLayers>(std::move(streamed))),
-        component_(std::move(component)) {}
+        component_(std::move(component)),
+        turn_(turn) {}
 
   /// The scope one name below; an index for "blocks.0".
   WeightScope operator/(std::string_view name) const;
@@ -53,6 +55,7 @@ class WeightScope {
   ops::Backend& backend() const { return *backend_; }
   DType dtype() const { return dtype_; }
   const StreamedLayers& streamed_layers() const { return *streamed_; }
+  const ops::ModelTurn& turn() const { return turn_; }
   /// The name of the model that is loaded, empty where nobody said it.
   const std::string& component() const { return component_; }
   /// The full checkpoint name of this position.
@@ -86,6 +89,7 @@ class WeightScope {
   DType dtype_;
   std::shared_ptr<const StreamedLayers> streamed_ = std::make_shared<const StreamedLayers>();
   std::string component_;
+  ops::ModelTurn turn_;
   std::string prefix_;
 };
 

@@ -61,32 +61,60 @@ class Recording {
   virtual void replay() = 0;
 };
 
-/// How weights that wait in host memory come to the device.
-enum class Offload : std::uint8_t {
-  kWhole,     ///< all parts at the start of a pass; their memory is free from its end on
-  kStreamed,  ///< room for two parts: while one is used, the next is on its way
-};
-
-/// Linear layers whose weights wait in host memory in their execution layout. A weight has one
+/// Linear layers whose weights wait in host memory in their execution layout and come to the device
+/// part by part: there is room for two, while one is used the next is on its way. A weight has one
 /// address on the device, whether it is there or not: recordings stay valid, and every product
 /// gives the bits that it would give with all weights resident.
-class OffloadedWeights {
+class StreamedWeights {
  public:
-  virtual ~OffloadedWeights() = default;
-  OffloadedWeights() = default;
-  OffloadedWeights(const OffloadedWeights&) = delete;
-  OffloadedWeights& operator=(const OffloadedWeights&) = delete;
+  virtual ~StreamedWeights() = default;
+  StreamedWeights() = default;
+  StreamedWeights(const StreamedWeights&) = delete;
+  StreamedWeights& operator=(const StreamedWeights&) = delete;
 
   /// Runs `prepare`; the linear layers that it prepares are the next part and live as long as this
   /// object is used. Throws what `prepare` throws.
   virtual void add(const std::function<void()>& prepare) = 0;
 
-  /// A pass uses every part once, in their order: begin(), next() per part, end(). Work submitted
+  /// A pass uses every part once, in their order: begin(), then next() per part. Work submitted
   /// after next() may use that part, but none before it. A pass that was cut short by an exception
   /// is followed by begin(), too.
   virtual void begin() = 0;
   virtual void next() = 0;
-  virtual void end() = 0;
+};
+
+/// Models whose linear layers' weights wait in host memory and take turns on the device, in memory
+/// for the largest of them, which is taken while one of them works. As with StreamedWeights, an
+/// address is a weight's for good, and no bit of a result changes.
+class WeightTurns {
+ public:
+  virtual ~WeightTurns() = default;
+  WeightTurns() = default;
+  WeightTurns(const WeightTurns&) = delete;
+  WeightTurns& operator=(const WeightTurns&) = delete;
+
+  /// Runs `prepare`; the linear layers that it prepares, less those of calls of add() inside of it,
+  /// are a part of model `turn`, 0 or more, and live as long as this object is used. Returns the
+  /// part's number. Throws what `prepare` throws.
+  virtual std::size_t add(int turn, const std::function<void()>& prepare) = 0;
+
+  /// The model comes, what has not come yet: work submitted from now on may use its weights, and no
+  /// others.
+  virtual void come(int turn) = 0;
+  /// From now on, until come() or leave(), each part is used at most `uses` times, of which used()
+  /// tells: the weights of the next turn come to the places of parts that are not needed any more,
+  /// while the others work.
+  virtual void expect_last_uses(int uses) = 0;
+  /// Work that uses the part has been submitted.
+  virtual void used(std::size_t part) = 0;
+  /// Nobody's weights are needed until come(); their memory is free.
+  virtual void leave() = 0;
+};
+
+/// One of several models in a WeightTurns.
+struct ModelTurn {
+  WeightTurns* turns = nullptr;  ///< null: the model is there all the time
+  int turn = 0;
 };
 
 /// A device with its kernels. Models never call it: they call the functions of ops/ops.h, which
@@ -159,7 +187,8 @@ class Backend : public Device {
   virtual std::unique_ptr<PreparedConv3d> prepare_conv3d(const Conv3dWeights& weights,
                                                          DType dtype) = 0;
   /// Weights that are to wait in host memory; null where that is where all weights are.
-  virtual std::unique_ptr<OffloadedWeights> offload(Offload /*how*/) { return nullptr; }
+  virtual std::unique_ptr<StreamedWeights> stream_weights() { return nullptr; }
+  virtual std::unique_ptr<WeightTurns> take_turns() { return nullptr; }
 
   // Kernels.
 

@@ -64,6 +64,8 @@ TEST(WeightPrecision, IsNamedByItsOptions) {
   options = {};
   options.vae = VaePrecision::kF32;
   EXPECT_EQ(weight_precision_name(options), "vae-precision=f32");
+  options.vae_tiling = true;
+  EXPECT_EQ(weight_precision_name(options), "vae-precision=f32,vae-tiling");
 }
 
 }  // namespace

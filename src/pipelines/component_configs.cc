@@ -47,6 +47,7 @@ models::AutoencoderKlConfig read_autoencoder_kl_keys(const JsonConfig& json) {
   config.layers_per_block = json.get<std::int64_t>("layers_per_block");
   config.latent_channels = json.get<std::int64_t>("latent_channels");
   config.norm_num_groups = json.get<std::int64_t>("norm_num_groups", config.norm_num_groups);
+  config.sample_size = json.get<std::int64_t>("sample_size", config.sample_size);
   config.act_fn = json.get<std::string>("act_fn", config.act_fn);
   config.mid_block_add_attention =
       json.get<bool>("mid_block_add_attention", config.mid_block_add_attention);
@@ -57,7 +58,7 @@ models::AutoencoderKlConfig read_autoencoder_kl_keys(const JsonConfig& json) {
   json.expect("down_block_types", std::vector<std::string>(levels, "DownEncoderBlock2D"));
   json.expect("up_block_types", std::vector<std::string>(levels, "UpDecoderBlock2D"));
   // Pipelines decode in the dtype that the VAE was loaded in, whatever force_upcast says.
-  json.ignore({"force_upcast", "sample_size"});
+  json.ignore({"force_upcast"});
   return config;
 }
 

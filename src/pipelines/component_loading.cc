@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "pipelines/fingerprint.h"
 #include "tokenizers/load_tokenizer.h"
@@ -120,8 +122,13 @@ ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDe
   constexpr std::int64_t kLibraries = std::int64_t{256} << 20U;  // their scratch memory
   constexpr std::int64_t kLiveImages = 6;  // of a residual block and its convolution
   const std::int64_t element = dtype_bits(dtype) / 8;
-  const std::int64_t pixels = defaults.width.value_or(kDefaultExtent) *
-                              std::int64_t{defaults.height.value_or(kDefaultExtent)};
+  const std::int64_t width = defaults.width.value_or(kDefaultExtent);
+  const std::int64_t height = defaults.height.value_or(kDefaultExtent);
+  const std::int64_t pixels = width * height;
+  // What joins tiles is little beside what decoding one takes.
+  const std::int64_t decoded =
+      sizes.vae_tile == 0 ? pixels
+                          : std::min(width, sizes.vae_tile) * std::min(height, sizes.vae_tile);
   const std::int64_t tokens = pixels / (sizes.patch * sizes.patch) +
                               defaults.max_sequence_length.value_or(sizes.default_text_tokens);
   // A step has them twice, as it runs and as it is recorded; the recording keeps its own.
@@ -129,9 +136,10 @@ ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDe
   const auto bytes = [&](std::int64_t more) {
     return static_cast<std::size_t>(kLibraries + step + more);
   };
-  return {.text_encoding = bytes(sizes.text_bytes),
-          .denoising = bytes(step),
-          .decoding = bytes(kLiveImages * pixels * sizes.vae_channels * dtype_bits(vae_dtype) / 8)};
+  return {
+      .text_encoding = bytes(sizes.text_bytes),
+      .denoising = bytes(step),
+      .decoding = bytes(kLiveImages * decoded * sizes.vae_channels * dtype_bits(vae_dtype) / 8)};
 }
 
 void check_overridden_components(const ModelFolder& folder, const PipelineOptions& options) {
@@ -147,10 +155,10 @@ void check_overridden_components(const ModelFolder& folder, const PipelineOption
 }
 
 nn::WeightScope ComponentRoots::root(std::string component, const quant::WeightSource& source,
-                                     DType dtype, quant::WeightPolicy policy) {
+                                     DType dtype, quant::WeightPolicy policy, ops::ModelTurn turn) {
   const nn::StreamedLayers& streamed = plan_.of(component).streamed;
   Entry& entry = entries_.emplace_back(Entry{std::move(component), &source, {}});
-  return {source, backend_, dtype, &entry.precision, policy, streamed, entry.component};
+  return {source, backend_, dtype, &entry.precision, policy, streamed, entry.component, turn};
 }
 
 std::vector<ComponentAttestation> ComponentRoots::attest(bool strict) const {

@@ -92,6 +92,7 @@ struct FlowSizes {
   std::int64_t row_widths = 0;    ///< live at once in a block, in multiples of `width`
   std::int64_t patch = 0;         ///< pixels along a token's side
   std::int64_t vae_channels = 0;  ///< of the decoder's images at full size
+  std::int64_t vae_tile = 0;      ///< pixels along a side of what is decoded at once; 0: all
   std::int64_t text_bytes = 0;    ///< to encode a prompt, beside library scratch
   int default_text_tokens = 512;
 };
@@ -106,12 +107,12 @@ GenerationDefaults planned_defaults(const ModelFolder& folder, const PipelineOpt
 ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDefaults& defaults,
                                       DType dtype, DType vae_dtype);
 
-/// make(), a model; its linear layers become a part of `weights` where those are not null.
+/// make(), a model; its linear layers become a part of its turn where it has one.
 template <typename Make>
-auto make_part(ops::OffloadedWeights* weights, const Make& make) {
-  if (weights == nullptr) return make();
+auto make_part(const ops::ModelTurn& turn, const Make& make) {
+  if (turn.turns == nullptr) return make();
   std::optional<decltype(make())> made;
-  weights->add([&] { made.emplace(make()); });
+  turn.turns->add(turn.turn, [&] { made.emplace(make()); });
   return std::move(*made);
 }
 
@@ -125,9 +126,10 @@ class ComponentRoots {
   /// `plan` has every component.
   ComponentRoots(ops::Backend& backend, const MemoryPlan& plan) : backend_(backend), plan_(plan) {}
 
-  /// `source` outlives this object; `dtype` is that of the component's activations.
+  /// `source` outlives this object; `dtype` is that of the component's activations. With a `turn`
+  /// its layers are parts of their own (nn/layer_sequence.h).
   nn::WeightScope root(std::string component, const quant::WeightSource& source, DType dtype,
-                       quant::WeightPolicy policy);
+                       quant::WeightPolicy policy, ops::ModelTurn turn = {});
   /// In the order of the calls of root(). With `strict`, throws as require_declared_precision().
   std::vector<ComponentAttestation> attest(bool strict) const;
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "media/image.h"
+#include "models/vae/autoencoder_kl.h"
 #include "tensor/tensor.h"
 
 namespace dither {
@@ -9,5 +10,13 @@ namespace dither {
 /// output. That is float32 arithmetic whatever the VAE ran in; diffusers does this step in bfloat16
 /// there, which costs up to one level.
 Image to_image(const Tensor& pixels);
+
+/// Copies a rectangle of such a picture to its place in `image`, which has room for it.
+void paste(const Tensor& pixels, std::int64_t top, std::int64_t left, Image& image);
+
+/// The picture of unscaled latents z [1, h, w, latent_channels] in the decoder's dtype; with
+/// `tiling`, one that is larger than config.tiles() by squares (models/vae/tiles.h).
+Image decode_picture(const models::AutoencoderKlDecoder& decoder,
+                     const models::AutoencoderKlConfig& config, const Tensor& z, bool tiling);
 
 }  // namespace dither

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <utility>
 
 #include "base/error.h"
 
@@ -28,6 +29,17 @@ TEST(DecodedImage, RefusesOtherShapes) {
   EXPECT_THROW(to_image(Tensor::host({2, 1, 1, 3}, DType::kU8)), Error);
   EXPECT_THROW(to_image(Tensor::host({1, 1, 1, 4}, DType::kU8)), Error);
   EXPECT_THROW(to_image(Tensor::host({1, 1, 1, 3}, DType::kF32)), Error);
+}
+
+TEST(DecodedImage, PartsGoToTheirPlace) {
+  Image image = solid_image(3, 2, 7);
+  Tensor part = Tensor::host({1, 1, 2, 3}, DType::kU8);
+  for (int i = 0; i < 6; ++i) part.data<std::uint8_t>()[i] = static_cast<std::uint8_t>(i);
+  paste(part, 1, 1, image);
+  EXPECT_THAT(image.pixels, ElementsAre(7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0, 1, 2, 3, 4, 5));
+  for (const auto& [top, left] : {std::pair(2, 0), std::pair(0, 2), std::pair(-1, 0)}) {
+    EXPECT_THROW(paste(part, top, left, image), Error);
+  }
 }
 
 }  // namespace

@@ -67,12 +67,13 @@ class GuidedVelocity {
   const Tensor& latents() const { return latents_; }
 
   /// v, or v_negative + s (v_positive - v_negative), at step `step`, like the model's results.
-  /// Valid until the next call.
-  const Tensor& operator()(std::int64_t step, ops::AttentionPrecision precision) {
+  /// Valid until the next call. `once`: the model is called, not replayed: the same kernels.
+  const Tensor& operator()(std::int64_t step, ops::AttentionPrecision precision,
+                           bool once = false) {
     select(positive_, step);
     if (negative_) select(*negative_, step);
     // A probe wants to be called, at every step.
-    if (backend_->linear_probe() != nullptr) {
+    if (once || backend_->linear_probe() != nullptr) {
       backend_->copy(velocity(precision), velocity_);
       return velocity_;
     }

@@ -133,6 +133,7 @@ std::string weight_precision_name(const PipelineOptions& options) {
   if (options.vae != VaePrecision::kAuto) {
     names.push_back(fmt::format("vae-precision={}", vae_precision_name(options.vae)));
   }
+  if (options.vae_tiling) names.emplace_back("vae-tiling");
   return names.empty() ? "default" : fmt::format("{}", fmt::join(names, ","));
 }
 

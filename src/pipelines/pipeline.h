@@ -212,12 +212,14 @@ struct PipelineOptions {
   /// The linear weights of the large text encoder become weight-only E4M3.
   bool fp8_text_encoder = false;
   VaePrecision vae = VaePrecision::kAuto;
+  /// The autoencoder decodes what is large in overlapping squares (models/vae/tiles.h).
+  bool vae_tiling = false;
   /// What the memory plan makes room for.
   OutputExtent planned_output = {};
 };
 
 /// "default", or what is not:
-/// "weight-only-fp8=keep,nvfp4-as=fp8,text-encoder-precision=fp8,vae-precision=f32".
+/// "weight-only-fp8=keep,nvfp4-as=fp8,text-encoder-precision=fp8,vae-precision=f32,vae-tiling".
 std::string weight_precision_name(const PipelineOptions& options);
 
 /// Told after every denoising step. Return false to stop: generate() throws kCancelled.

@@ -89,6 +89,7 @@ std::string to_json(const PictureParameters& parameters) {
   if (parameters.vae != VaePrecision::kAuto) {
     json["vae_precision"] = vae_precision_name(parameters.vae);
   }
+  if (parameters.vae_tiling) json["vae_tiling"] = true;
   json["noise"] = noise_source_name(parameters.noise);
   json["seed"] = std::to_string(parameters.seed);
   json["prompt"] = request.prompt;
@@ -139,6 +140,7 @@ PictureParameters parse_picture_parameters(std::string_view json, std::string_vi
   parameters.fp8_text_encoder = is("text_encoder_precision", "bf16", "fp8");
   const auto vae = document.get<std::string>("vae_precision", "auto");
   parameters.vae = known(parse_vae_precision(vae), path, "vae_precision", vae);
+  parameters.vae_tiling = document.get<bool>("vae_tiling", false);
   const auto noise = document.get<std::string>("noise");
   parameters.noise = known(parse_noise_source(noise), path, "noise", noise);
   parameters.seed = parse_seed(document.get<std::string>("seed"), path);

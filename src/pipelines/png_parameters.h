@@ -32,6 +32,7 @@ struct PictureParameters {
   quant::WeightPolicy policy = {};  ///< PipelineOptions::policy
   bool fp8_text_encoder = false;
   VaePrecision vae = VaePrecision::kAuto;
+  bool vae_tiling = false;
   NoiseSource noise = NoiseSource::kTorchCpu;
   std::uint64_t seed = 0;  ///< of this picture
   ResolvedRequest request;

@@ -78,16 +78,18 @@ TEST(PngParameters, ReferencesAreNamedWithTheirLimit) {
 
 TEST(PngParameters, WeightsInAnotherPrecisionAreNamed) {
   for (const char* key :
-       {"weight_only_fp8", "nvfp4_as", "text_encoder_precision", "vae_precision"}) {
+       {"weight_only_fp8", "nvfp4_as", "text_encoder_precision", "vae_precision", "vae_tiling"}) {
     EXPECT_EQ(to_json(full()).find(key), std::string::npos) << key;
   }
   PictureParameters parameters = full();
   parameters.policy = {.keep_fp8 = true, .nvfp4_as_fp8 = true};
   parameters.fp8_text_encoder = true;
   parameters.vae = VaePrecision::kF32;
+  parameters.vae_tiling = true;
   const std::string json = to_json(parameters);
-  EXPECT_THAT(json, HasSubstr(R"("weight_only_fp8":"keep","nvfp4_as":"fp8",)"
-                              R"("text_encoder_precision":"fp8","vae_precision":"f32")"));
+  EXPECT_THAT(
+      json, HasSubstr(R"("weight_only_fp8":"keep","nvfp4_as":"fp8",)"
+                      R"("text_encoder_precision":"fp8","vae_precision":"f32","vae_tiling":true)"));
   EXPECT_EQ(parse_picture_parameters(json, "a.png"), parameters);
   const std::array<std::array<std::string, 3>, 2> refused = {
       {{"weight_only_fp8", R"("keep")", R"("pack")"}, {"vae_precision", R"("f32")", R"("f16")"}}};

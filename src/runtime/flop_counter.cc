@@ -5,23 +5,6 @@
 
 namespace dither {
 
-std::shared_ptr<Storage> FlopCounter::adopt(std::shared_ptr<Storage> storage) {
-  std::byte* const data = storage->data();
-  const std::size_t bytes = storage->bytes();
-  return std::make_shared<Storage>(data, bytes, this, std::move(storage));
-}
-
-std::shared_ptr<Storage> FlopCounter::allocate(std::size_t bytes) {
-  return adopt(inner_->allocate(bytes));
-}
-
-Tensor FlopCounter::upload(const Tensor& host, DType dtype) {
-  const Tensor uploaded = inner_->upload(host, dtype);
-  const std::shared_ptr<Storage>& storage = uploaded.storage();
-  return Tensor::view(adopt(storage), uploaded.raw() - storage->data(), uploaded.shape(),
-                      uploaded.dtype());
-}
-
 namespace {
 
 /// Counts what a recording does, also where its kernels are submitted without being called.
@@ -46,7 +29,7 @@ class CountedRecording final : public ops::Recording {
 }  // namespace
 
 std::unique_ptr<ops::Recording> FlopCounter::record(std::function<void()> work) {
-  return std::make_unique<CountedRecording>(inner_->record(std::move(work)), flops_);
+  return std::make_unique<CountedRecording>(inner().record(std::move(work)), flops_);
 }
 
 void FlopCounter::count(std::int64_t flops) {
@@ -57,7 +40,7 @@ void FlopCounter::count(std::int64_t flops) {
 void FlopCounter::linear(const Tensor& x, const ops::PreparedLinear& weights,
                          const ops::LinearEpilogue& epilogue, const Tensor& y) {
   count(2 * x.elements() * weights.out_features());
-  inner_->linear(x, weights, epilogue, y);
+  inner().linear(x, weights, epilogue, y);
 }
 
 void FlopCounter::project_heads(std::span<const ops::HeadProjection> streams, const ops::Rope& rope,
@@ -65,33 +48,33 @@ void FlopCounter::project_heads(std::span<const ops::HeadProjection> streams, co
   for (const ops::HeadProjection& stream : streams) {
     count(2 * stream.x.elements() * stream.weights->out_features());
   }
-  inner_->project_heads(streams, rope, eps, out);
+  inner().project_heads(streams, rope, eps, out);
 }
 
 void FlopCounter::gated_linear(const Tensor& x, const ops::PreparedLinear& weights,
                                ops::Activation activation, std::optional<float> e4m3_scale,
                                const Tensor& y) {
   count(2 * x.elements() * weights.out_features());
-  inner_->gated_linear(x, weights, activation, e4m3_scale, y);
+  inner().gated_linear(x, weights, activation, e4m3_scale, y);
 }
 
 void FlopCounter::attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                             const Tensor& y) {
   count(4 * in.q.elements() * in.k.dim(1));
-  inner_->attention(in, options, y);
+  inner().attention(in, options, y);
 }
 
 void FlopCounter::conv2d(const Tensor& x, const ops::PreparedConv2d& weights,
                          const Tensor& residual, const Tensor& y) {
   count(2 * y.elements() * weights.kernel_h() * weights.kernel_w() * weights.in_channels());
-  inner_->conv2d(x, weights, residual, y);
+  inner().conv2d(x, weights, residual, y);
 }
 
 void FlopCounter::conv3d(const Tensor& x, const ops::PreparedConv3d& weights,
                          const Tensor& residual, const Tensor& y) {
   count(2 * y.elements() * weights.kernel_t() * weights.kernel_h() * weights.kernel_w() *
         weights.in_channels());
-  inner_->conv3d(x, weights, residual, y);
+  inner().conv3d(x, weights, residual, y);
 }
 
 }  // namespace dither

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -53,23 +54,30 @@ TEST_F(CudaWan, RepeatsItself) {
   EXPECT_EQ(film(gpu, other).frames, between.frames);
 }
 
-/// Two outputs, so that the experts change places more than once.
+/// Two outputs, so that the experts change places more than once; with guidance and without, since
+/// blocks of the second come behind the last use of the first's.
 TEST_F(CudaWan, OffloadChangesNoBit) {
   request_.num_outputs_per_prompt = 2;
-  const auto frames = [&](const LoadedPipeline& loaded) {
+  const auto frames = [&](const LoadedPipeline& loaded, std::optional<double> guidance_scale) {
+    request_.guidance_scale = guidance_scale;
     std::vector<std::vector<Image>> all;
     for (GeneratedOutput& output : loaded.pipeline->generate(request_, {}).outputs) {
       all.push_back(std::move(output.frames));
     }
     return all;
   };
-  const auto resident = frames(load("cuda"));
+  const LoadedPipeline resident = load("cuda");
+  const auto guided = frames(resident, {});
+  const auto unguided = frames(resident, 1);
+  EXPECT_NE(guided, unguided);
   for (const OffloadOptions& offload :
        {OffloadOptions{.dit_cpu_offload = true}, OffloadOptions{.dit_layerwise_offload = true},
         OffloadOptions{.dit_cpu_offload = true, .text_encoder_cpu_offload = true}}) {
     const LoadedPipeline loaded = load("cuda", offload);
     EXPECT_TRUE(loaded.pipeline->memory_plan().offloads());
-    EXPECT_EQ(frames(loaded), resident);
+    EXPECT_EQ(frames(loaded, {}), guided);
+    EXPECT_EQ(frames(loaded, 1), unguided);
+    EXPECT_EQ(frames(loaded, {}), guided);
   }
 }
 

@@ -61,6 +61,23 @@ class Wan(CommandTest):
         self.assertEqual(self.generate("--seed", "3"),
                          "out/a_red_fox_runs_amp_jumps_over_the_snow-seed3.mp4\n")
 
+    def test_tiles(self):
+        large = ["--width", "288", "--num-frames", "5", "--num-inference-steps", "2"]
+        self.generate(*large, "-o", "whole/")
+        self.generate(*large, "--vae-tiling", "-o", "tiles/")
+        first = min((self.folder / "tiles").iterdir())
+        self.succeed("generate", "--from", first, "-o", "again/")
+        self.succeed("generate", "--from", first, "--vae-tiling=false", "-o", "not/")
+        frames = {name: [file.read_bytes() for file in sorted((self.folder / name).iterdir())]
+                  for name in ["whole", "tiles", "again", "not"]}
+        self.assertEqual(len(frames["whole"]), 5)
+        self.assertNotEqual(frames["whole"], frames["tiles"])
+        self.assertEqual(frames["tiles"], frames["again"])
+        self.assertEqual([[chunk for chunk in png_chunks(data) if chunk[0] == "IDAT"]
+                          for data in frames["whole"]],
+                         [[chunk for chunk in png_chunks(data) if chunk[0] == "IDAT"]
+                          for data in frames["not"]])
+
     def test_says_what_is_not_seen(self):
         done = self.run_dither("generate", PROMPT, "--model-path", MICRO, "-o", "a/")
         self.assertIn(b"48x32, 9 frames at 8 a second, 6 steps, shift 12, guidance 4 and 3\n",

@@ -146,7 +146,7 @@ TEST_P(WanStages, EveryExpertHasItsVelocity) {
   const std::pair<const char*, float> table[] = {{"velocity_high", 999.0F},
                                                  {"velocity_low", 500.0F}};
   for (std::size_t i = 0; i < 2; ++i) {
-    const models::WanTransformer& transformer = components_.experts.at(i).transformer;
+    const models::WanTransformer& transformer = components_.experts.at(i);
     const models::WanConditioning conditioning = transformer.prepare(
         {.prompt_embeds = upload("prompt_embeds"), .timesteps = {table[i].second}, .grid = kGrid});
     const Tensor velocity =

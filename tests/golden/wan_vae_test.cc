@@ -8,13 +8,13 @@
 #include <vector>
 
 #include "golden/golden.h"
+#include "golden/micro_wan_vae.h"
 #include "models/vae/wan_autoencoder.h"
 #include "models/vae/wan_memory.h"
 
 namespace dither::golden {
 namespace {
 
-using models::WanVaeConfig;
 using models::WanVaeDecoder;
 using models::WanVaeEncoder;
 
@@ -22,31 +22,6 @@ using models::WanVaeEncoder;
 /// from the reference backend, whose sums are double; those of another backend can be as far on the
 /// other side, and both can meet a worse case than this one by half.
 constexpr double kTolerance = 2e-5;
-
-WanVaeConfig config_of(const std::string& name) {
-  WanVaeConfig config;
-  config.num_res_blocks = 1;
-  config.base_dim = 4;
-  config.dim_mult = {1, 2, 3, 3};
-  config.z_dim = 4;
-  if (name == "wan22") {
-    config.z_dim = 6;
-    config.base_dim = 2;
-    config.decoder_base_dim = 4;
-    config.dim_mult = {1, 2, 4, 4};
-    config.is_residual = true;
-    config.in_channels = config.out_channels = 12;
-    config.patch_size = 2;
-    config.scale_factor_spatial = 16;
-  }
-  config.latents_mean.clear();
-  config.latents_std.clear();
-  for (std::int64_t i = 0; i < config.z_dim; ++i) {
-    config.latents_mean.push_back(0.3 * (static_cast<double>(i) - 1.5));
-    config.latents_std.push_back(0.5 + 0.4 * static_cast<double>(i));
-  }
-  return config;
-}
 
 /// The largest difference of two elements in each frame of [1, F, ...].
 std::vector<double> frame_differences(const Tensor& actual, const Tensor& expected) {
@@ -67,7 +42,7 @@ class WanVae : public testing::TestWithParam<std::string> {
   template <typename Model>
   Model load(ops::Backend& backend, DType dtype) const {
     const PrefixedSource source(*file_, GetParam() + ".vae.");
-    const WanVaeConfig config = config_of(GetParam());
+    const models::WanVaeConfig config = micro_wan_vae(GetParam());
     return golden::load<Model>(source, models::wan_vae_table(config), config, backend, dtype);
   }
   static Tensor decode(const WanVaeDecoder& decoder, const Tensor& latents, std::int64_t chunk) {
@@ -168,7 +143,7 @@ TEST_P(WanVae, BFloat16StaysClose) {
 // Scale and shift round to float32 once each, whatever the decoder then rounds to.
 TEST_P(WanVae, LatentsAreDenormalisedInFloat32) {
   const auto backend = make_backend("reference");
-  const auto config = config_of(GetParam());
+  const auto config = micro_wan_vae(GetParam());
   const models::WanLatentStatistics statistics(*backend, config);
   const Tensor latents = backend->upload(golden("latents"), DType::kF32);
   const Tensor z = statistics.denormalize(latents);
@@ -194,7 +169,7 @@ TEST_P(WanVae, MemoryIsWhatIsPlanned) {
     backend->reset_peak_memory();
     decoder(latents, [](const Tensor&) {});
     const std::int64_t pixels = latents.dim(2) * latents.dim(3);
-    const auto [history, working] = models::wan_decoder_elements(config_of(GetParam()), pixels);
+    const auto [history, working] = models::wan_decoder_elements(micro_wan_vae(GetParam()), pixels);
     const auto planned = static_cast<double>((history + working) * dtype_bits(dtype) / 8);
     const auto taken = static_cast<double>(backend->memory().peak_bytes - before);
     RecordProperty(std::string(dtype_name(dtype)), std::to_string(taken / planned));

@@ -23,7 +23,8 @@
 #include "backends/cuda/kernels/norm.h"
 #include "backends/cuda/linear.h"
 #include "backends/cuda/modulation.h"
-#include "backends/cuda/offload.h"
+#include "backends/cuda/pinned_stream.h"
+#include "backends/cuda/pinned_turns.h"
 #include "backends/cuda/projections.h"
 #include "backends/cuda/recording.h"
 #include "backends/cuda/staging.h"
@@ -102,10 +103,11 @@ class CudaBackend final : public ops::Backend {
     if (prepared_ != nullptr) prepared_->push_back(prepared.get());
     return prepared;
   }
-  std::unique_ptr<ops::OffloadedWeights> offload(ops::Offload how) override {
-    return std::make_unique<PinnedWeights>(
-        how, *this, memory_, stream(),
-        [this](const std::function<void()>& prepare) { return collect(prepare); });
+  std::unique_ptr<ops::StreamedWeights> stream_weights() override {
+    return std::make_unique<PinnedStream>(*this, memory_, stream(), layer_collector());
+  }
+  std::unique_ptr<ops::WeightTurns> take_turns() override {
+    return std::make_unique<PinnedTurns>(*this, memory_, stream(), layer_collector());
   }
   std::unique_ptr<ops::PreparedConv2d> prepare_conv2d(const ops::Conv2dWeights& weights,
                                                       DType dtype) override {
@@ -172,6 +174,9 @@ class CudaBackend final : public ops::Backend {
  private:
   /// The linear layers that `prepare` prepares.
   std::vector<ops::PreparedLinear*> collect(const std::function<void()>& prepare);
+  CollectLayers layer_collector() {
+    return [this](const std::function<void()>& prepare) { return collect(prepare); };
+  }
   /// A contiguous copy.
   Tensor packed(const Tensor& tensor);
   void axpby(const AxpbyArgs& args) { launch_axpby(args, stream()); }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/vae/blocks.h"
+#include "models/vae/tiles.h"
 #include "nn/layers.h"
 #include "nn/tensor_table.h"
 #include "nn/weight_scope.h"
@@ -27,6 +28,7 @@ struct AutoencoderKlConfig {
   bool use_post_quant_conv = false;
   double scaling_factor = 0.3611;
   double shift_factor = 0.1159;
+  std::int64_t sample_size = 1024;  ///< pixels along a side of what it was trained with
 
   const std::vector<std::int64_t>& decoder_channels() const {
     return decoder_block_out_channels.empty() ? block_out_channels : decoder_block_out_channels;
@@ -34,6 +36,11 @@ struct AutoencoderKlConfig {
   /// Pixels per latent in each direction.
   std::int64_t vae_scale_factor() const {
     return std::int64_t{1} << (block_out_channels.size() - 1);
+  }
+  /// Squares of sample_size, of which a quarter overlaps. Source: diffusers' AutoencoderKL.
+  VaeTiles tiles() const {
+    const std::int64_t size = sample_size / vae_scale_factor();
+    return {.size = size, .stride = size * 3 / 4};
   }
   /// Throws kDataLoss (impossible values) and kUnsupported, naming the key.
   void validate() const;

@@ -122,6 +122,7 @@ void AutoencoderKlConfig::validate() const {
               static_cast<std::int64_t>(block_out_channels.size()), "block_out_channels");
   check.supported(act_fn == "silu", fmt::format("act_fn '{}' is not supported, only silu", act_fn));
   check.positive("scaling_factor", scaling_factor);
+  check.extent("sample_size", sample_size);
 }
 
 nn::TensorTable autoencoder_kl_table(const AutoencoderKlConfig& config,

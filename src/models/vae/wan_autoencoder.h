@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/vae/causal_conv.h"
+#include "models/vae/tiles.h"
 #include "models/vae/wan_blocks.h"
 #include "models/vae/wan_config.h"
 #include "models/vae/wan_resample.h"
@@ -54,6 +55,12 @@ class WanVaeDecoder {
   void operator()(const Tensor& latents, const OnFrames& on_frames,
                   std::int64_t chunk_frames = kWanChunkFrames) const;
 
+  /// The same in squares, of which each goes through the whole video before the next
+  /// (decode_tiles()): called with all frames of a rectangle, [1, n, H, W, 3]. Memory grows with
+  /// neither extent, but for a row's overlaps, and with F by a square's frames. What a square's
+  /// neighbours would add to it near its border is missing, so frames differ a little.
+  void in_tiles(const Tensor& latents, const VaeTiles& tiles, const OnTile& on_tile) const;
+
  private:
   struct UpBlock {
     std::vector<WanResnet> resnets;
@@ -63,11 +70,14 @@ class WanVaeDecoder {
   };
 
   Tensor up(const UpBlock& block, Tensor x, CausalHistory& history) const;
+  /// Patches, of a chunk or by chunks.
   Tensor decode(const Tensor& z, CausalHistory& history) const;
+  void decode_chunks(const Tensor& z, std::int64_t chunk_frames, const OnFrames& on_patches) const;
+  /// What the decoder's layers read.
+  Tensor prepare(const Tensor& latents) const;
 
+  WanVaeConfig config_;
   DType dtype_;
-  std::int64_t z_dim_;
-  std::int64_t patch_size_;
   WanLatentStatistics statistics_;
   nn::Linear post_quant_conv_;
   CausalConv3d conv_in_;

@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "models/vae/tiles.h"
 #include "nn/tensor_table.h"
 
 namespace dither::models {
@@ -51,6 +52,9 @@ struct WanVaeConfig {
   std::int64_t latent_frames(std::int64_t frames) const {
     return (frames - 1) / scale_factor_temporal + 1;
   }
+
+  /// Squares of 256 pixels, 192 apart. Source: diffusers' AutoencoderKLWan, its defaults.
+  VaeTiles tiles() const { return {256 / scale_factor_spatial, 192 / scale_factor_spatial}; }
 
   /// Throws kDataLoss (impossible values) and kUnsupported, naming the key.
   void validate() const;

@@ -41,9 +41,8 @@ Tensor WanLatentStatistics::normalize(const Tensor& z) const {
 }
 
 WanVaeDecoder::WanVaeDecoder(const nn::WeightScope& scope, const WanVaeConfig& config)
-    : dtype_(scope.dtype()),
-      z_dim_(config.z_dim),
-      patch_size_(config.patch_size),
+    : config_(config),
+      dtype_(scope.dtype()),
       statistics_(scope.backend(), config),
       post_quant_conv_(scope / "post_quant_conv"),
       conv_in_(scope / "decoder.conv_in"),
@@ -83,26 +82,63 @@ Tensor WanVaeDecoder::decode(const Tensor& z, CausalHistory& history) const {
     x = up(up_blocks_[i], std::move(x), history);
   }
   const ops::Region region(backend, "decoder.conv_out");
-  return unpatchify(conv_out_(std::move(x), norm_out_, history), patch_size_);
+  return conv_out_(std::move(x), norm_out_, history);
+}
+
+Tensor WanVaeDecoder::prepare(const Tensor& latents) const {
+  if (latents.rank() != 5 || latents.dim(0) != 1 || latents.dim(4) != config_.z_dim) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("Wan VAE decoder: latents are {}, expected [1, F, h, w, {}]",
+                            to_string(latents), config_.z_dim));
+  }
+  const Tensor denormalized = statistics_.denormalize(ops::cast(latents, DType::kF32));
+  return post_quant_conv_(ops::cast(denormalized, dtype_));
+}
+
+void WanVaeDecoder::decode_chunks(const Tensor& z, std::int64_t chunk_frames,
+                                  const OnFrames& on_patches) const {
+  CausalHistory history;
+  for (std::int64_t begin = 0; begin < z.dim(1);) {
+    const std::int64_t end = begin == 0 ? 1 : std::min(begin + chunk_frames, z.dim(1));
+    on_patches(decode(z.slice(1, begin, end), history));
+    history.next_chunk();
+    begin = end;
+  }
 }
 
 void WanVaeDecoder::operator()(const Tensor& latents, const OnFrames& on_frames,
                                std::int64_t chunk_frames) const {
-  if (latents.rank() != 5 || latents.dim(0) != 1 || latents.dim(4) != z_dim_ || chunk_frames < 1) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("Wan VAE decoder: latents are {} in chunks of {} frames, expected "
-                            "[1, F, h, w, {}] in chunks of at least 1",
-                            to_string(latents), chunk_frames, z_dim_));
+  if (chunk_frames < 1) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("Wan VAE decoder: chunks of {} frames, expected at least 1", chunk_frames));
   }
-  const Tensor denormalized = statistics_.denormalize(ops::cast(latents, DType::kF32));
-  const Tensor z = post_quant_conv_(ops::cast(denormalized, dtype_));
-  CausalHistory history;
-  for (std::int64_t begin = 0; begin < z.dim(1);) {
-    const std::int64_t end = begin == 0 ? 1 : std::min(begin + chunk_frames, z.dim(1));
-    on_frames(decode(z.slice(1, begin, end), history));
-    history.next_chunk();
-    begin = end;
-  }
+  decode_chunks(prepare(latents), chunk_frames,
+                [&](const Tensor& patches) { on_frames(unpatchify(patches, config_.patch_size)); });
+}
+
+/// Squares are joined while pixels of a patch are channels, as the reference joins them: all pixels
+/// of a patch have one weight.
+void WanVaeDecoder::in_tiles(const Tensor& latents, const VaeTiles& tiles,
+                             const OnTile& on_tile) const {
+  const std::int64_t patch = config_.patch_size;
+  const auto decode_tile = [&](const Tensor& z) {
+    const std::int64_t count = (z.dim(1) - 1) * config_.scale_factor_temporal + 1;
+    Tensor frames;
+    std::int64_t done = 0;
+    decode_chunks(z, kWanChunkFrames, [&](const Tensor& some) {
+      if (!frames.defined()) {
+        frames = ops::empty_like(some, {1, count, some.dim(2), some.dim(3), some.dim(4)});
+      }
+      ops::copy(some, frames.slice(1, done, done + some.dim(1)));
+      done += some.dim(1);
+    });
+    return frames;
+  };
+  decode_tiles(prepare(latents), tiles, config_.scale_factor_spatial / patch, decode_tile,
+               [&](const Tensor& tile, std::int64_t top, std::int64_t left) {
+                 on_tile(unpatchify(ops::contiguous(tile), patch), top * patch, left * patch);
+               });
 }
 
 }  // namespace dither::models

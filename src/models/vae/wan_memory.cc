@@ -83,4 +83,20 @@ WanDecoderElements wan_decoder_elements(const WanVaeConfig& config, std::int64_t
   return walk.elements();
 }
 
+std::int64_t wan_tile_elements(const WanVaeConfig& config, std::int64_t frames, std::int64_t height,
+                               std::int64_t width) {
+  constexpr std::int64_t kJoining = 14;  // seven in float32, in elements of half its size
+  const auto [size, stride] = config.tiles();
+  const std::int64_t scale = config.scale_factor_spatial;
+  const std::int64_t tile_height = std::min(height, size) * scale;
+  const std::int64_t tile_width = std::min(width, size) * scale;
+  const std::int64_t overlap = (size - stride) * scale;
+  const std::int64_t tiles_in_row = (width + stride - 1) / stride;
+  const std::int64_t pixels = 2 * tile_height * tile_width +
+                              2 * tiles_in_row * overlap * tile_width + overlap * tile_height +
+                              kJoining * overlap * std::max(tile_height, tile_width);
+  const std::int64_t count = (frames - 1) * config.scale_factor_temporal + 1;
+  return count * config.image_channels() * pixels;
+}
+
 }  // namespace dither::models

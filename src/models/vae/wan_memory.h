@@ -17,4 +17,10 @@ struct WanDecoderElements {
 /// the frame is smaller than a picture at full resolution, and without the latents.
 WanDecoderElements wan_decoder_elements(const WanVaeConfig& config, std::int64_t pixels);
 
+/// What WanVaeDecoder::in_tiles() has beside that of a square of latents, at most: the square's
+/// frames and a copy, the overlaps of two rows of squares, and in float32 where two are joined. Of
+/// latents [1, F, h, w, C].
+std::int64_t wan_tile_elements(const WanVaeConfig& config, std::int64_t frames, std::int64_t height,
+                               std::int64_t width);
+
 }  // namespace dither::models

@@ -27,8 +27,8 @@ class FluxPipeline : public FlowPipeline {
  private:
   class Sampler;
 
-  /// The transformer's weights, where they come for the denoising alone (ops::Offload::kWhole).
-  virtual ops::OffloadedWeights* visiting_transformer() const { return nullptr; }
+  /// The transformer's weights, where they come for the denoising alone.
+  virtual ops::WeightTurns* visiting_transformer() const { return nullptr; }
   /// The picture of a request in tokens.
   virtual models::TokenGrid grid(const ResolvedRequest& request) const = 0;
   virtual schedulers::FlowMatchSchedule schedule(const ResolvedRequest& request) const = 0;

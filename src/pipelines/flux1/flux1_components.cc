@@ -32,6 +32,7 @@ MemoryPlan plan_flux1_memory(const Flux1Configs& configs, const Flux1Checkpoints
                         .row_widths = 16,
                         .patch = 2 * configs.vae.vae_scale_factor(),
                         .vae_channels = configs.vae.block_out_channels.at(1),
+                        .vae_tile = options.vae_tiling ? configs.vae.sample_size : 0,
                         .text_bytes = 2 * t5.num_heads * text * text * std::int64_t{sizeof(float)} +
                                       6 * text * t5.d_ff * dtype_bits(dtype) / 8};
   return plan_memory(
@@ -128,12 +129,13 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
   const auto root = [&](const char* name, const quant::WeightSource& source, DType computed) {
     return roots.root(name, source, computed, weight_policy(options, name, kLargeTextEncoder));
   };
-  std::unique_ptr<ops::OffloadedWeights> whole;
-  if (plan.of("transformer").whole) whole = backend.offload(ops::Offload::kWhole);
+  std::unique_ptr<ops::WeightTurns> whole;
+  if (plan.of("transformer").whole) whole = backend.take_turns();
   Flux1Components components{
       .configs = configs,
       .dtype = dtype,
       .vae_dtype = vae_dtype(options.vae, dtype),
+      .vae_tiling = options.vae_tiling,
       .fingerprint = fingerprint(folder, checkpoints),
       .tokenizer = load_checked_tokenizer(
           folder, options.format,
@@ -146,7 +148,7 @@ Flux1Components load_flux1_components(const ModelFolder& folder, ops::Backend& b
                        configs.text_encoder},
       .text_encoder_2 = {root("text_encoder_2", *checkpoints.text_encoder_2, dtype),
                          configs.text_encoder_2},
-      .transformer = make_part(whole.get(),
+      .transformer = make_part({.turns = whole.get()},
                                [&] {
                                  return models::Flux1Transformer(
                                      root("transformer", *checkpoints.transformer, dtype),

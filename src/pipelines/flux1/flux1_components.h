@@ -41,6 +41,7 @@ struct Flux1Components {
   Flux1Configs configs;
   DType dtype;      ///< of all but the autoencoder
   DType vae_dtype;  ///< PipelineOptions::vae
+  bool vae_tiling;
   std::string fingerprint;
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<const Tokenizer> tokenizer_2;
@@ -49,7 +50,7 @@ struct Flux1Components {
   models::Flux1Transformer transformer;
   /// The transformer's, where they come for the denoising alone; null: there all the time, or
   /// layer by layer.
-  std::unique_ptr<ops::OffloadedWeights> whole_transformer;
+  std::unique_ptr<ops::WeightTurns> whole_transformer;
   models::AutoencoderKlDecoder vae;
   std::vector<ComponentAttestation> attestation;  ///< of the components with linear layers
   MemoryPlan memory_plan;

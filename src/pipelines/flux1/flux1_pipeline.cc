@@ -111,7 +111,8 @@ Image Flux1Pipeline::decode(const Tensor& latents, models::TokenGrid grid) const
   const Tensor wide = ops::cast(latents, wider(latents.dtype(), vae_dtype));
   const Tensor z =
       models::unscale_latents(models::unpack_latents(wide, grid), components_.configs.vae);
-  return to_image(backend().download(ops::to_pixels(components_.vae(ops::cast(z, vae_dtype)))));
+  return decode_picture(components_.vae, components_.configs.vae, ops::cast(z, vae_dtype),
+                        components_.vae_tiling);
 }
 
 }  // namespace dither

@@ -31,7 +31,7 @@ class Flux1Pipeline final : public FluxPipeline {
   const MemoryPlan& memory_plan() const override { return components_.memory_plan; }
 
  private:
-  ops::OffloadedWeights* visiting_transformer() const override {
+  ops::WeightTurns* visiting_transformer() const override {
     return components_.whole_transformer.get();
   }
   CheckedRequest check(const GenerateRequest& request) const override;

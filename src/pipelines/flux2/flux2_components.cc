@@ -56,6 +56,7 @@ MemoryPlan plan_flux2_memory(const Flux2Configs& configs, const Flux2Checkpoints
                         .row_widths = 24,  // a single block's projections alone have nine
                         .patch = 2 * configs.vae.kl.vae_scale_factor(),
                         .vae_channels = configs.vae.kl.block_out_channels.at(1),
+                        .vae_tile = options.vae_tiling ? configs.vae.kl.sample_size : 0,
                         .text_bytes = 6 * text * lm.intermediate_size * dtype_bits(dtype) / 8};
   return plan_memory(
       {{.bytes =
@@ -115,8 +116,8 @@ Flux2Components load_flux2_components(const ModelFolder& folder, ops::Backend& b
   const auto root = [&](const char* name, const quant::WeightSource& source, DType computed) {
     return roots.root(name, source, computed, weight_policy(options, name, kTextEncoder));
   };
-  std::unique_ptr<ops::OffloadedWeights> whole;
-  if (plan.of("transformer").whole) whole = backend.offload(ops::Offload::kWhole);
+  std::unique_ptr<ops::WeightTurns> whole;
+  if (plan.of("transformer").whole) whole = backend.take_turns();
   auto tokenizer = load_checked_tokenizer(
       folder, options.format,
       {"tokenizer", "text_encoder", configs.text_encoder.vocab_size, make_byte_chat_tokenizer});
@@ -128,11 +129,13 @@ Flux2Components load_flux2_components(const ModelFolder& folder, ops::Backend& b
       .configs = configs,
       .dtype = dtype,
       .vae_dtype = decoded,
+      .vae_tiling = options.vae_tiling,
       .fingerprint = fingerprint(folder, checkpoints),
       .tokenizer = std::move(tokenizer),
       .text_encoder = {text_encoder, configs.text_encoder},
-      .transformer = make_part(
-          whole.get(), [&] { return models::Flux2Transformer(transformer, configs.transformer); }),
+      .transformer =
+          make_part({.turns = whole.get()},
+                    [&] { return models::Flux2Transformer(transformer, configs.transformer); }),
       .whole_transformer = std::move(whole),
       .vae = {vae, configs.vae.kl},
       .vae_encoder = {vae, configs.vae.kl},

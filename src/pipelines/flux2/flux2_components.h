@@ -40,13 +40,14 @@ struct Flux2Components {
   Flux2Configs configs;
   DType dtype;      ///< of all but the autoencoder
   DType vae_dtype;  ///< PipelineOptions::vae
+  bool vae_tiling;
   std::string fingerprint;
   std::unique_ptr<const Tokenizer> tokenizer;
   models::CausalLmEncoder text_encoder;
   models::Flux2Transformer transformer;
   /// The transformer's, where they come for the denoising alone; null: there all the time, or
   /// layer by layer.
-  std::unique_ptr<ops::OffloadedWeights> whole_transformer;
+  std::unique_ptr<ops::WeightTurns> whole_transformer;
   models::AutoencoderKlDecoder vae;
   models::AutoencoderKlEncoder vae_encoder;       ///< for reference pictures
   models::LatentNorm latent_norm;                 ///< in scaling_dtype()

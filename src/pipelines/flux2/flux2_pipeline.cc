@@ -128,8 +128,8 @@ Tensor Flux2Pipeline::draw_noise(models::TokenGrid grid, std::uint64_t seed,
 Image Flux2Pipeline::decode(const Tensor& latents, models::TokenGrid grid) const {
   const Tensor wide = ops::cast(latents, components_.scaling_dtype());
   const Tensor z = models::unpack_latents(components_.latent_norm.denormalize(wide), grid);
-  return to_image(
-      backend().download(ops::to_pixels(components_.vae(ops::cast(z, components_.vae_dtype)))));
+  return decode_picture(components_.vae, components_.configs.vae.kl,
+                        ops::cast(z, components_.vae_dtype), components_.vae_tiling);
 }
 
 }  // namespace dither

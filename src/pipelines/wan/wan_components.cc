@@ -1,5 +1,6 @@
 #include "pipelines/wan/wan_components.h"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 #include <utility>
@@ -66,29 +67,41 @@ std::string fingerprint(const ModelFolder& folder, const WanConfigs& configs,
   return model_fingerprint(folder, sources, kTokenizers);
 }
 
+/// What decoding latents [1, frames, height, width, C] takes.
+std::int64_t decoder_bytes(const models::WanVaeConfig& vae, std::int64_t frames,
+                           std::int64_t height, std::int64_t width, DType dtype,
+                           const PipelineOptions& options) {
+  const DType decoded = vae_dtype(options.vae, dtype);
+  const std::int64_t size = vae.tiles().size;
+  const bool tiled = options.vae_tiling && std::max(height, width) > size;
+  const auto [history, working] = models::wan_decoder_elements(
+      vae, tiled ? std::min(height, size) * std::min(width, size) : height * width);
+  const std::int64_t joined = tiled ? models::wan_tile_elements(vae, frames, height, width) : 0;
+  // cuDNN's float32 convolutions work on copies in another layout.
+  const std::int64_t copies = decoded == DType::kF32 ? 2 : 1;
+  return (history + copies * working + joined) * dtype_bits(decoded) / 8;
+}
+
 /// What a video of the planned size takes on the device beside the weights: shares of the
 /// widest tensors, and of the decoder what it has at once.
 ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefaults& defaults,
-                                 DType dtype, DType decoded) {
+                                 DType dtype, const PipelineOptions& options) {
   constexpr std::size_t kLibraries = std::size_t{256} << 20U;  // their scratch memory
   // Of a block: the stream, its norm, q, k and v, attention, and the feed-forward layer's inside.
   constexpr std::int64_t kRowWidths = 10;
   const WanSuggestions suggested = suggest(configs);
   const std::int64_t element = dtype_bits(dtype) / 8;
-  const std::int64_t pixels = defaults.width.value_or(suggested.width) *
-                              std::int64_t{defaults.height.value_or(suggested.height)};
+  const std::int64_t width = defaults.width.value_or(suggested.width);
+  const std::int64_t height = defaults.height.value_or(suggested.height);
   const std::int64_t frames =
       configs.vae.latent_frames(defaults.num_frames.value_or(suggested.num_frames));
-  const std::int64_t tokens = frames * pixels / (configs.patch() * configs.patch());
+  const std::int64_t tokens = frames * width * height / (configs.patch() * configs.patch());
   const std::int64_t text = defaults.max_sequence_length.value_or(512);
   // A step has them twice, as it runs and as it is recorded; the recording keeps its own.
   const std::int64_t step = kRowWidths * tokens * configs.transformer.width() * element;
   const std::int64_t scale = configs.vae.scale_factor_spatial;
-  const auto [history, working] =
-      models::wan_decoder_elements(configs.vae, pixels / (scale * scale));
-  // cuDNN's float32 convolutions work on copies in another layout.
-  const std::int64_t copies = decoded == DType::kF32 ? 2 : 1;
-  const std::int64_t decoder = (history + copies * working) * dtype_bits(decoded) / 8;
+  const std::int64_t decoder =
+      decoder_bytes(configs.vae, frames, height / scale, width / scale, dtype, options);
   const auto bytes = [&](std::int64_t more) { return kLibraries + static_cast<std::size_t>(more); };
   return {.text_encoding = bytes(6 * text * configs.text_encoder.d_ff * element),
           .denoising = bytes(2 * step),
@@ -121,7 +134,7 @@ MemoryPlan plan_wan_memory(const WanConfigs& configs, const WanCheckpoints& chec
   components.push_back(
       {.bytes = bytes("vae", models::wan_vae_table(configs.vae), *checkpoints.vae, decoded),
        .stage = Stage::kDecoding});
-  return plan_memory(components, activation_bytes(configs, defaults, dtype, decoded),
+  return plan_memory(components, activation_bytes(configs, defaults, dtype, options),
                      backend.available_memory(), options.offload);
 }
 
@@ -164,22 +177,24 @@ WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backe
   MemoryPlan plan = plan_wan_memory(configs, checkpoints, planned_defaults(folder, options), dtype,
                                     backend, options);
   ComponentRoots roots(backend, plan);
-  const auto root = [&](const char* name, const quant::WeightSource& source, DType computed) {
-    return roots.root(name, source, computed, weight_policy(options, name, kTextEncoder));
+  const auto root = [&](const char* name, const quant::WeightSource& source, DType computed,
+                        ops::ModelTurn turn = {}) {
+    return roots.root(name, source, computed, weight_policy(options, name, kTextEncoder), turn);
   };
   auto tokenizer = load_checked_tokenizer(
       folder, options.format,
       {"tokenizer", kTextEncoder, configs.text_encoder.vocab_size, make_byte_t5_tokenizer});
   models::T5Encoder text_encoder(root(kTextEncoder, *checkpoints.text_encoder, dtype),
                                  configs.text_encoder);
-  std::vector<WanExpert> experts;
+  // Of the experts all or none come and go.
+  std::unique_ptr<ops::WeightTurns> turns;
+  if (plan.of(kExperts[0]).whole) turns = backend.take_turns();
+  std::vector<models::WanTransformer> experts;
   for (const ExpertSource& expert : experts_of(configs, checkpoints)) {
-    std::unique_ptr<ops::OffloadedWeights> whole;
-    if (plan.of(expert.name).whole) whole = backend.offload(ops::Offload::kWhole);
-    models::WanTransformer transformer = make_part(whole.get(), [&] {
-      return models::WanTransformer(root(expert.name, *expert.source, dtype), *expert.config);
-    });
-    experts.push_back({.transformer = std::move(transformer), .whole = std::move(whole)});
+    const ops::ModelTurn turn{.turns = turns.get(), .turn = static_cast<int>(experts.size())};
+    experts.push_back(make_part(turn, [&] {
+      return models::WanTransformer(root(expert.name, *expert.source, dtype, turn), *expert.config);
+    }));
   }
   WanComponents components{
       .configs = configs,
@@ -188,7 +203,9 @@ WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backe
       .tokenizer = std::move(tokenizer),
       .text_encoder = std::move(text_encoder),
       .experts = std::move(experts),
+      .turns = std::move(turns),
       .vae = {root("vae", *checkpoints.vae, vae_dtype(options.vae, dtype)), configs.vae},
+      .vae_tiling = options.vae_tiling,
       .attestation = {},
       .memory_plan = {},
   };

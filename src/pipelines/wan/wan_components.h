@@ -35,13 +35,6 @@ struct WanCheckpoints {
 WanCheckpoints open_wan_checkpoints(const ModelFolder& folder, const WanConfigs& configs,
                                     const PipelineOptions& options = {});
 
-/// A transformer, and its weights where they come for its steps alone; null: they are there all the
-/// time, or layer by layer.
-struct WanExpert {
-  models::WanTransformer transformer;
-  std::unique_ptr<ops::OffloadedWeights> whole;
-};
-
 /// A Wan pipeline on a backend, ready to run.
 struct WanComponents {
   WanConfigs configs;
@@ -49,8 +42,12 @@ struct WanComponents {
   std::string fingerprint;
   std::unique_ptr<const Tokenizer> tokenizer;
   models::T5Encoder text_encoder;
-  std::vector<WanExpert> experts;  ///< one, or for high and low noise
+  std::vector<models::WanTransformer> experts;  ///< one, or for high and low noise
+  /// Expert i's weights are turn i, where they come for its steps alone; null: there all the time,
+  /// or layer by layer.
+  std::unique_ptr<ops::WeightTurns> turns;
   models::WanVaeDecoder vae;
+  bool vae_tiling;
   std::vector<ComponentAttestation> attestation;  ///< of the components with linear layers
   MemoryPlan memory_plan;
 };

@@ -35,7 +35,8 @@ std::size_t expert_at(const WanConfigs& configs, std::int64_t timestep) {
 }  // namespace
 
 /// UniPC's steps in float32, whose history goes on where the experts change. Of an expert whose
-/// weights come for its steps alone, what it makes of the prompt is computed when they are there.
+/// weights come for its steps alone, what it makes of the prompt is computed when they are there;
+/// in its last step the next one's begin to come.
 class WanPipeline::Sampler final : public FlowSampler {
  public:
   /// `pipeline` outlives the sampler.
@@ -45,14 +46,16 @@ class WanPipeline::Sampler final : public FlowSampler {
         schedule_(pipeline.schedule(request)),
         prompts_(std::move(prompts)),
         timesteps_(std::move(levels.timesteps)),
-        grid_(pipeline.grid(request)) {
+        grid_(pipeline.grid(request)),
+        weights_(pipeline.components_.turns.get()) {
     const std::array<double, 2> scales = {
         request.guidance_scale, request.video->guidance_scale_2.value_or(request.guidance_scale)};
     for (std::size_t i = 0; i < pipeline.components_.experts.size(); ++i) {
-      experts_.emplace_back(pipeline.components_.experts[i], pipeline.velocities_[i],
-                            static_cast<float>(scales.at(i)));
-      Expert& expert = experts_.back();
-      if (!pipeline.components_.experts[i].whole) expert.guidance = guide(expert);
+      Expert& expert = experts_.emplace_back(Expert{.turn = static_cast<int>(i),
+                                                    .transformer = pipeline.components_.experts[i],
+                                                    .velocity = pipeline.velocities_[i],
+                                                    .cfg_scale = static_cast<float>(scales.at(i))});
+      if (!pipeline.components_.turns) expert.guidance = guide(expert);
     }
   }
 
@@ -66,8 +69,11 @@ class WanPipeline::Sampler final : public FlowSampler {
     Expert& expert = expert_of(step);
     if (&expert != working_) enter(expert);
     pipeline_.backend().copy(unipc_->latents(), expert.velocity.latents());
-    unipc_->step(
-        expert.velocity(step, pipeline_.attention().at(step, schedule_.num_inference_steps())));
+    const bool hands_over = pipeline_.components_.turns && is_last_of(expert, step);
+    if (hands_over) weights_.expect_last_uses(expert.guidance.value().negative ? 2 : 1);
+    const std::int64_t steps = schedule_.num_inference_steps();
+    // Not replayed, so that the layers say when they have been used.
+    unipc_->step(expert.velocity(step, pipeline_.attention().at(step, steps), hands_over));
   }
 
   const Tensor& latents() const override { return unipc_->latents(); }
@@ -76,14 +82,8 @@ class WanPipeline::Sampler final : public FlowSampler {
 
  private:
   struct Expert {
-    Expert(const WanExpert& loaded, Velocity& fixed, float scale)
-        : transformer(loaded.transformer),
-          weights(loaded.whole.get()),
-          velocity(fixed),
-          cfg_scale(scale) {}
-
+    int turn;
     const models::WanTransformer& transformer;
-    VisitingWeights weights;
     Velocity& velocity;
     float cfg_scale;
     std::optional<Guidance<models::WanConditioning>> guidance = {};
@@ -94,9 +94,13 @@ class WanPipeline::Sampler final : public FlowSampler {
     return experts_.at(expert_at(pipeline_.components_.configs, timestep));
   }
 
+  /// Another expert follows.
+  bool is_last_of(const Expert& expert, std::int64_t step) {
+    return step + 1 < schedule_.num_inference_steps() && &expert_of(step + 1) != &expert;
+  }
+
   void enter(Expert& expert) {
-    leave();
-    expert.weights.come();
+    weights_.come(expert.turn);
     working_ = &expert;
     if (!expert.guidance) expert.guidance = guide(expert);
     const models::WanConfig& config = expert.transformer.config();
@@ -106,7 +110,7 @@ class WanPipeline::Sampler final : public FlowSampler {
   }
 
   void leave() {
-    if (working_ != nullptr) working_->weights.leave();
+    weights_.leave();
     working_ = nullptr;
   }
 
@@ -127,6 +131,7 @@ class WanPipeline::Sampler final : public FlowSampler {
   std::vector<float> timesteps_;
   models::VideoGrid grid_;
   std::deque<Expert> experts_;
+  VisitingWeights weights_;
   Expert* working_ = nullptr;
   std::optional<UniPcSampler> unipc_;
 };
@@ -136,11 +141,10 @@ WanPipeline::WanPipeline(const ModelFolder& folder, ops::Backend& backend,
     : FlowPipeline(backend),
       components_(load_wan_components(folder, backend, dtype, options)),
       limits_(limits_of(folder, components_.configs)) {
-  for (const WanExpert& expert : components_.experts) {
+  for (const models::WanTransformer& transformer : components_.experts) {
     velocities_.emplace_back(
-        [&transformer = expert.transformer](
-            const Tensor& latents, const models::WanConditioning& conditioning,
-            const Tensor& modulations, ops::AttentionPrecision precision) {
+        [&transformer](const Tensor& latents, const models::WanConditioning& conditioning,
+                       const Tensor& modulations, ops::AttentionPrecision precision) {
           return transformer.velocity(latents, conditioning, modulations, precision);
         },
         backend);
@@ -215,17 +219,32 @@ Tensor WanPipeline::draw_noise(const ResolvedRequest& request, std::uint64_t see
   return pack_video(backend().upload(drawn, DType::kF32), size);
 }
 
-/// Frames leave the device in 8 bits as soon as the decoder has them.
+/// Frames, or squares of all frames, leave the device in 8 bits as soon as the decoder has them.
 std::vector<Image> WanPipeline::decode(const Tensor& latents,
                                        const ResolvedRequest& request) const {
-  std::vector<Image> images;
-  images.reserve(static_cast<std::size_t>(request.video->num_frames));
-  components_.vae(unpack_video(latents, grid(request)), [&](const Tensor& frames) {
+  const Tensor z = unpack_video(latents, grid(request));
+  std::vector<Image> images(static_cast<std::size_t>(request.video->num_frames),
+                            solid_image(request.width, request.height, 0));
+  const auto put = [&](const Tensor& frames, std::size_t first, std::int64_t top,
+                       std::int64_t left) {
     const Tensor pixels = backend().download(ops::to_pixels(frames));
+    const Shape frame = {1, pixels.dim(2), pixels.dim(3), pixels.dim(4)};
     for (std::int64_t i = 0; i < pixels.dim(1); ++i) {
-      images.push_back(to_image(
-          pixels.slice(1, i, i + 1).reshape({1, pixels.dim(2), pixels.dim(3), pixels.dim(4)})));
+      paste(pixels.slice(1, i, i + 1).reshape(frame), top, left,
+            images.at(first + static_cast<std::size_t>(i)));
     }
+  };
+  const models::VaeTiles tiles = components_.configs.vae.tiles();
+  if (components_.vae_tiling && models::exceeds(tiles, z)) {
+    components_.vae.in_tiles(
+        z, tiles,
+        [&](const Tensor& tile, std::int64_t top, std::int64_t left) { put(tile, 0, top, left); });
+    return images;
+  }
+  std::size_t done = 0;
+  components_.vae(z, [&](const Tensor& frames) {
+    put(frames, done, 0, 0);
+    done += static_cast<std::size_t>(frames.dim(1));
   });
   return images;
 }
