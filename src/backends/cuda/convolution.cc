@@ -1,6 +1,7 @@
 #include "backends/cuda/convolution.h"
 
 #include "backends/cuda/cuda_check.h"
+#include "backends/cuda/kernels/image.h"
 #include "base/error.h"
 
 namespace dither::cuda {
@@ -59,7 +60,7 @@ struct ConvolutionKernels::DeviceConv3d final : ops::PreparedConv3d {
     return bytes_of(weight) + bytes_of(bias) + bytes_of(image_weight);
   }
 
-  Tensor weight;                ///< [padded C_out, kt, kh, kw, padded C_in] of dtype
+  Tensor weight;                ///< [padded C_out, kt, kh, kw, C_in of padded rows] of dtype
   Tensor bias;                  ///< [padded C_out] of dtype
   mutable Tensor image_weight;  ///< [padded C_out, kh, kw, kt padded C_in], once it is needed
 };
@@ -70,12 +71,22 @@ Tensor ConvolutionKernels::zeros(const Shape& shape, DType dtype) {
   return tensor;
 }
 
-Tensor ConvolutionKernels::padded_channels(const Tensor& x) {
-  const std::int64_t channels = x.dim(-1);
-  if (channels % kChannelMultiple == 0) return x;
-  Tensor wide = zeros(with_channels(x.shape(), padded(channels)), x.dtype());
-  backend_.copy(x, wide.slice(-1, 0, channels));
-  return wide;
+std::int64_t ConvolutionKernels::row_channels(std::int64_t channels, DType dtype) {
+  constexpr std::int64_t kAtATime = 64;
+  const bool half = channels > kAtATime && channels % kAtATime == kAtATime / 2;
+  return half && dtype == DType::kBF16 ? channels + kAtATime / 2 : channels;
+}
+
+Tensor ConvolutionKernels::padded_channels(const Tensor& x, std::int64_t channels) {
+  if (x.dim(-1) == channels) return x;
+  Tensor wide = Tensor::empty(with_channels(x.shape(), channels), x.dtype(), backend_);
+  backend_.copy(x, wide.slice(-1, 0, x.dim(-1)));
+  return with_zeros(wide, x.dim(-1));
+}
+
+Tensor ConvolutionKernels::with_zeros(const Tensor& x, std::int64_t used) {
+  launch_clear_columns({.rows = row_view(x), .dtype = x.dtype(), .first = used}, stream_);
+  return x;
 }
 
 Tensor ConvolutionKernels::padded_bias(const Tensor& host, std::int64_t channels, DType dtype) {
@@ -103,7 +114,9 @@ std::unique_ptr<ops::PreparedConv3d> ConvolutionKernels::prepare(const ops::Conv
   const std::int64_t out = conv->out_channels();
   const std::int64_t in = conv->in_channels();
   conv->weight =
-      zeros({padded(out), conv->kernel_t(), conv->kernel_h(), conv->kernel_w(), padded(in)}, dtype);
+      zeros({padded(out), conv->kernel_t(), conv->kernel_h(), conv->kernel_w(),
+             padded(row_channels(in, dtype))},
+            dtype);
   const Tensor stored = backend_.upload(weights.weight, weights.weight.dtype());
   backend_.copy(stored.permute({0, 2, 3, 4, 1}), conv->weight.slice(0, 0, out).slice(4, 0, in));
   conv->bias = padded_bias(weights.bias, out, dtype);
@@ -129,7 +142,7 @@ void ConvolutionKernels::run(const ConvGeometry& geometry, const Tensor& wide, c
 void ConvolutionKernels::run(const Tensor& x, const ops::PreparedConv2d& weights,
                              const Tensor& residual, const Tensor& y) {
   const auto& conv = prepared_here<DeviceConv2d>(weights, "conv2d");
-  const Tensor wide = padded_channels(x);
+  const Tensor wide = padded_channels(x, padded(conv.in_channels()));
   ConvGeometry geometry = plane_geometry(wide, conv);
   geometry.stride = conv.stride();
   run(geometry, wide, conv.weight, conv.bias, residual, y);
@@ -154,7 +167,10 @@ Tensor ConvolutionKernels::frames_as_channels(const Tensor& wide, const DeviceCo
 void ConvolutionKernels::run(const Tensor& x, const ops::PreparedConv3d& weights,
                              const Tensor& residual, const Tensor& y) {
   const auto& conv = prepared_here<DeviceConv3d>(weights, "conv3d");
-  const Tensor wide = padded_channels(x);
+  const std::int64_t channels = conv.in_channels();
+  const Tensor wide = x.dim(4) == channels
+                          ? padded_channels(x, padded(row_channels(channels, x.dtype())))
+                          : with_zeros(x, channels);
   ConvGeometry geometry = plane_geometry(wide, conv);
   geometry.frames = wide.dim(1);
   geometry.kt = conv.kernel_t();

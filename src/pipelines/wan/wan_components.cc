@@ -69,7 +69,7 @@ std::string fingerprint(const ModelFolder& folder, const WanConfigs& configs,
 /// What a video of the planned size takes on the device beside the weights: shares of the
 /// widest tensors, and of the decoder what it has at once.
 ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefaults& defaults,
-                                 DType dtype, DType decoded) {
+                                 DType dtype, DType decoded, const ops::Backend& backend) {
   constexpr std::size_t kLibraries = std::size_t{256} << 20U;  // their scratch memory
   // Of a block: the stream, its norm, q, k and v, attention, and the feed-forward layer's inside.
   constexpr std::int64_t kRowWidths = 10;
@@ -84,8 +84,10 @@ ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefa
   // A step has them twice, as it runs and as it is recorded; the recording keeps its own.
   const std::int64_t step = kRowWidths * tokens * configs.transformer.width() * element;
   const std::int64_t scale = configs.vae.scale_factor_spatial;
-  const auto [history, working] =
-      models::wan_decoder_elements(configs.vae, pixels / (scale * scale));
+  const auto [history, working] = models::wan_decoder_elements(
+      configs.vae, pixels / (scale * scale), [&](std::int64_t channels) {
+        return backend.conv3d_row_channels(channels, decoded);
+      });
   // cuDNN's float32 convolutions work on copies in another layout.
   const std::int64_t copies = decoded == DType::kF32 ? 2 : 1;
   const std::int64_t decoder = (history + copies * working) * dtype_bits(decoded) / 8;
@@ -121,7 +123,7 @@ MemoryPlan plan_wan_memory(const WanConfigs& configs, const WanCheckpoints& chec
   components.push_back(
       {.bytes = bytes("vae", models::wan_vae_table(configs.vae), *checkpoints.vae, decoded),
        .stage = Stage::kDecoding});
-  return plan_memory(components, activation_bytes(configs, defaults, dtype, decoded),
+  return plan_memory(components, activation_bytes(configs, defaults, dtype, decoded, backend),
                      backend.available_memory(), options.offload);
 }
 
