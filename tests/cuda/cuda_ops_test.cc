@@ -205,7 +205,12 @@ TEST_P(CudaOps, Attention) {
         AttentionCase{1, 128, 128, 4, 64, false, true},
         AttentionCase{2, 33, 300, 1, 70, false, true}, AttentionCase{1, 50, 50, 1, 96, true, true},
         AttentionCase{1, 25, 600, 3, 128, false, false},
-        AttentionCase{1, 40, 40, 1, 512, false, false}}) {
+        AttentionCase{1, 40, 40, 1, 512, false, false},
+        // Scores that a block keeps in registers, and more than that.
+        AttentionCase{1, 9, 2056, 2, 264, false, false},
+        AttentionCase{1, 5, 4100, 1, 512, false, false},
+        AttentionCase{1, 6, 16384, 1, 512, false, false},
+        AttentionCase{1, 3, 16392, 1, 264, false, false}}) {
     for (const bool aligned : {true, false}) {
       SCOPED_TRACE(fmt::format("Lq {} Lk {} H {} D {} {}", queries, keys, heads, d, aligned));
       compare(

@@ -154,6 +154,23 @@ void attention(benchmark::State& state) {
 }
 BENCHMARK(attention)->UseManualTime()->Unit(benchmark::kMicrosecond)->Arg(kWidth)->Arg(5 * kWidth);
 
+/// Of an autoencoder's middle block: one head over all pixels, wider than cuDNN's kernels take.
+void attention_of_pixels(benchmark::State& state) {
+  const std::int64_t pixels = state.range(0);
+  const std::int64_t channels = state.range(1);
+  const Tensor heads = random({1, pixels, 1, channels});
+  const ops::AttentionOptions options{.scale = 1 / std::sqrt(static_cast<float>(channels))};
+  time_calls(state, [&] { ops::attention({heads, heads, heads}, options); });
+  report_flops(state, 4.0 * static_cast<double>(pixels * pixels * channels));
+}
+BENCHMARK(attention_of_pixels)
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->ArgNames({"pixels", "channels"})
+    ->Args({4096, 512})
+    ->Args({16384, 512})
+    ->Args({6240, 384});
+
 void layer_norm_modulate(benchmark::State& state) {
   const Tensor x = random({1, kTokens, kWidth});
   const Tensor shift = random({1, kWidth});
