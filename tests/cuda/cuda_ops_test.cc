@@ -95,7 +95,8 @@ TEST_P(CudaOps, GroupNorm) {
   };
   for (const auto& [batch, h, w, channels, groups] :
        {Case{1, 1, 1, 4, 2}, Case{2, 5, 7, 32, 16}, Case{1, 3, 3, 30, 5}, Case{1, 64, 64, 96, 16},
-        Case{2, 9, 5, 33, 1}, Case{1, 33, 47, 512, 32}}) {
+        Case{2, 9, 5, 33, 1}, Case{1, 33, 47, 512, 32}, Case{1, 131, 129, 128, 32},
+        Case{1, 6, 7, 4096, 32}}) {
     SCOPED_TRACE(fmt::format("C {} groups {}", channels, groups));
     for (const auto activation : {ops::Activation::kNone, ops::Activation::kSilu}) {
       compare(
@@ -107,6 +108,17 @@ TEST_P(CudaOps, GroupNorm) {
           0x1p-18);
     }
   }
+}
+
+// e^-x overflows and vanishes; a weight of 60 makes float32's error of the norm as much larger.
+TEST_P(CudaOps, GroupNormWithSiluFarFromZero) {
+  compare(
+      [](Inputs& in) {
+        const Tensor weight = ops::affine(in.tensor({64}), 60, 0);
+        return ops::group_norm(in.tensor({1, 20, 20, 64}), 4, weight, in.tensor({64}), 1e-6F,
+                               ops::Activation::kSilu);
+      },
+      60 * 0x1p-18);
 }
 
 TEST_P(CudaOps, NormRopeHeads) {
