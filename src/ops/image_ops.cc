@@ -46,8 +46,9 @@ Tensor conv2d(const Tensor& x, const PreparedConv2d& weights, const Tensor& resi
     check.like("residual", residual, x);
   }
   Tensor y = like(x, shape);
-  backend_of(x).conv2d(contiguous(x), weights, residual.defined() ? contiguous(residual) : residual,
-                       y);
+  const bool enlarge = weights.upsamples() && !weights.takes_small_image();
+  backend_of(x).conv2d(enlarge ? upsample_nearest2x(x) : contiguous(x), weights,
+                       residual.defined() ? contiguous(residual) : residual, y);
   return y;
 }
 

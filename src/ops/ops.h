@@ -89,7 +89,8 @@ Tensor gated_linear(const Tensor& x, const PreparedLinear& weights, const GatedC
 /// -> [B, Lq, H D], or its E4M3 codes.
 Tensor attention(const AttentionOperands& in, const AttentionOptions& options);
 
-/// Convolution plus bias, plus `residual` where given.  x [B, h, w, C_in] -> [B, h', w', C_out].
+/// Convolution plus bias, plus `residual` where given, of x or, where the weights say so, of
+/// upsample_nearest2x(x).  x [B, h, w, C_in] -> [B, h', w', C_out].
 Tensor conv2d(const Tensor& x, const PreparedConv2d& weights, const Tensor& residual = {});
 
 /// Convolution over frames, rows and columns plus bias, plus `residual` where given. Nothing is

@@ -306,6 +306,31 @@ TEST_P(CudaOps, Conv2d) {
   }
 }
 
+// Four phases of the small image, of weights that were summed and rounded again: in bf16 an error
+// of each product as large as a rounding of the result, which `intermediate` covers.
+TEST_P(CudaOps, Conv2dOfAnUpsampledImage) {
+  for (const auto& c : {ConvCase{1, 5, 7, 3, 5, 3, 1, {1, 1, 1, 1}, true, true},
+                        ConvCase{1, 1, 1, 8, 8, 3, 1, {1, 1, 1, 1}, true, false},
+                        ConvCase{2, 16, 12, 64, 32, 3, 1, {1, 1, 1, 1}, true, false},
+                        ConvCase{3, 9, 10, 192, 96, 3, 1, {1, 1, 1, 1}, true, true},
+                        ConvCase{1, 6, 5, 17, 33, 3, 1, {1, 1, 1, 1}, false, false},
+                        ConvCase{1, 6, 5, 16, 24, 3, 2, {0, 0, 1, 1}, true, false},
+                        ConvCase{1, 4, 4, 16, 24, 1, 1, {0, 0, 0, 0}, true, true}}) {
+    SCOPED_TRACE(fmt::format("{} x {}, {} -> {}", c.h, c.w, c.c_in, c.c_out));
+    compare(
+        [&](Inputs& in) {
+          ops::Conv2dWeights weights{"conv", in.host({c.c_out, c.c_in, c.kernel, c.kernel}),
+                                     c.bias ? in.host({c.c_out}) : Tensor{}, c.stride, c.padding};
+          weights.upsamples = true;
+          const auto conv = in.backend().prepare_conv2d(weights, in.dtype());
+          const Tensor x = in.tensor({c.batch, c.h, c.w, c.c_in});
+          const Shape shape = {c.batch, conv->out_h(c.h), conv->out_w(c.w), c.c_out};
+          return ops::conv2d(x, *conv, c.residual ? in.tensor(shape) : Tensor{});
+        },
+        2 * sum_error(c.c_in * c.kernel * c.kernel), sum_bound(c.c_in * c.kernel * c.kernel));
+  }
+}
+
 TEST_P(CudaOps, ElementwiseAndShuffles) {
   for (const std::int64_t width : {2, 16, 126, 40000}) {
     SCOPED_TRACE(fmt::format("width {}", width));

@@ -10,7 +10,9 @@
 namespace dither::cuda {
 namespace {
 
-/// Scores that are in memory at a time.
+/// Scores that are in memory at a time. Pieces that stay in the L2 cache, 512 of 16384 queries,
+/// would leave their product with 512 channels of values 8 tiles of 128 x 256 for 132
+/// multiprocessors; 8192 are 128 tiles.
 constexpr std::int64_t kMaxScores = std::int64_t{1} << 27;
 
 /// Element 0 of a sample.

@@ -338,6 +338,41 @@ BENCHMARK(channel_norm_silu)
     ->Args({4, 240, 416, 192})
     ->Args({4, 480, 832, 96});
 
+/// A convolution of an image twice as large as its input; the rate counts the products of the large
+/// image. Not folded: the two kernels that it replaces.
+void upsampled_conv3x3(benchmark::State& state) {
+  const std::int64_t images = state.range(0);
+  const std::int64_t h = state.range(1);
+  const std::int64_t w = state.range(2);
+  const std::int64_t in = state.range(3);
+  const std::int64_t out = state.range(4);
+  const bool folded = state.range(5) != 0;
+  const auto weights =
+      backend().prepare_conv2d({.name = "bench",
+                                .weight = random_host({out, in, 3, 3}, DType::kBF16, 0.02F),
+                                .bias = random_host({out}, DType::kBF16, 0.02F),
+                                .padding = {1, 1, 1, 1},
+                                .upsamples = folded},
+                               DType::kBF16);
+  const Tensor x = random({images, h, w, in});
+  time_calls(state, [&] { ops::conv2d(folded ? x : ops::upsample_nearest2x(x), *weights); });
+  report_flops(state, 2.0 * 9 * 4 * static_cast<double>(images * h * w * in * out));
+}
+BENCHMARK(upsampled_conv3x3)
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->ArgNames({"images", "h", "w", "in", "out", "folded"})
+    ->Args({1, 128, 128, 512, 512, 0})
+    ->Args({1, 128, 128, 512, 512, 1})
+    ->Args({1, 256, 256, 512, 512, 0})
+    ->Args({1, 256, 256, 512, 512, 1})
+    ->Args({1, 512, 512, 256, 256, 0})
+    ->Args({1, 512, 512, 256, 256, 1})
+    ->Args({4, 120, 208, 384, 192, 0})
+    ->Args({4, 120, 208, 384, 192, 1})
+    ->Args({4, 240, 416, 192, 96, 0})
+    ->Args({4, 240, 416, 192, 96, 1});
+
 void upsample(benchmark::State& state) {
   const Tensor x = random({1, state.range(0), state.range(0), state.range(1)});
   time_calls(state, [&] { ops::upsample_nearest2x(x); });

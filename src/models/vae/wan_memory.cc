@@ -40,8 +40,9 @@ class Walk {
       working(spread + 5 * frames_ * channels);               // as that puts frames out, in order
       frames_ *= 2;
     }
-    working(spread + 5 * frames_ * channels);
-    working(spread + 4 * frames_ * (channels + out));
+    // The input, it enlarged, and the result; or the input and the result, twice: no more, as
+    // there are never more channels out than in.
+    working(spread + frames_ * (5 * channels + 4 * out));
     pixels_ *= 4;
   }
 

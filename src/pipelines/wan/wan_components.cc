@@ -85,9 +85,8 @@ ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefa
   const std::int64_t step = kRowWidths * tokens * configs.transformer.width() * element;
   const std::int64_t scale = configs.vae.scale_factor_spatial;
   const auto [history, working] = models::wan_decoder_elements(
-      configs.vae, pixels / (scale * scale), [&](std::int64_t channels) {
-        return backend.conv3d_row_channels(channels, decoded);
-      });
+      configs.vae, pixels / (scale * scale),
+      [&](std::int64_t channels) { return backend.conv3d_row_channels(channels, decoded); });
   // cuDNN's float32 convolutions work on copies in another layout.
   const std::int64_t copies = decoded == DType::kF32 ? 2 : 1;
   const std::int64_t decoder = (history + copies * working) * dtype_bits(decoded) / 8;
