@@ -73,8 +73,8 @@ std::optional<float> Linear::codes() const {
   return input->scale;
 }
 
-Conv2d::Conv2d(const WeightScope& scope, int stride, std::array<int, 4> padding) {
-  ops::Conv2dWeights weights{scope.name(), scope.host("weight"), {}, stride, padding};
+Conv2d::Conv2d(const WeightScope& scope, int stride, std::array<int, 4> padding, bool upsamples) {
+  ops::Conv2dWeights weights{scope.name(), scope.host("weight"), {}, stride, padding, upsamples};
   if (scope.has("bias")) weights.bias = scope.host("bias");
   weights_ = scope.backend().prepare_conv2d(weights, scope.dtype());
   scope.release(weights.weight);
@@ -83,6 +83,11 @@ Conv2d::Conv2d(const WeightScope& scope, int stride, std::array<int, 4> padding)
 Conv2d Conv2d::same(const WeightScope& scope, int kernel) {
   const int pad = kernel / 2;
   return {scope, 1, {pad, pad, pad, pad}};
+}
+
+Conv2d Conv2d::upsampled(const WeightScope& scope, int kernel) {
+  const int pad = kernel / 2;
+  return {scope, 1, {pad, pad, pad, pad}, true};
 }
 
 Conv3d::Conv3d(const WeightScope& scope, int stride_t) {

@@ -108,9 +108,11 @@ class ChannelNorm {
 class Conv2d {
  public:
   /// `padding`: top, left, bottom, right.
-  Conv2d(const WeightScope& scope, int stride, std::array<int, 4> padding);
+  Conv2d(const WeightScope& scope, int stride, std::array<int, 4> padding, bool upsamples = false);
   /// Square kernel, stride 1, the same extent out as in.
   static Conv2d same(const WeightScope& scope, int kernel);
+  /// The same over an image of twice the extent in both directions, nearest neighbours.
+  static Conv2d upsampled(const WeightScope& scope, int kernel);
 
   Tensor operator()(const Tensor& x, const Tensor& residual = {}) const {
     return ops::conv2d(x, *weights_, residual);

@@ -184,6 +184,11 @@ class Backend : public Device {
                                                          DType dtype) = 0;
   virtual std::unique_ptr<PreparedConv2d> prepare_conv2d(const Conv2dWeights& weights,
                                                          DType dtype) = 0;
+  /// How many channels a pixel of conv3d()'s input had best have room for, where the kernels want
+  /// zeros behind its `channels`.
+  virtual std::int64_t conv3d_row_channels(std::int64_t channels, DType /*dtype*/) const {
+    return channels;
+  }
   virtual std::unique_ptr<PreparedConv3d> prepare_conv3d(const Conv3dWeights& weights,
                                                          DType dtype) = 0;
   /// Weights that are to wait in host memory; null where that is where all weights are.

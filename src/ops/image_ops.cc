@@ -46,8 +46,9 @@ Tensor conv2d(const Tensor& x, const PreparedConv2d& weights, const Tensor& resi
     check.like("residual", residual, x);
   }
   Tensor y = like(x, shape);
-  backend_of(x).conv2d(contiguous(x), weights, residual.defined() ? contiguous(residual) : residual,
-                       y);
+  const bool enlarge = weights.upsamples() && !weights.takes_small_image();
+  backend_of(x).conv2d(enlarge ? upsample_nearest2x(x) : contiguous(x), weights,
+                       residual.defined() ? contiguous(residual) : residual, y);
   return y;
 }
 
@@ -55,7 +56,10 @@ Tensor conv3d(const Tensor& x, const PreparedConv3d& weights, const Tensor& resi
   const Check check("conv3d");
   check.activation("x", x);
   check.rank("x", x, 5);
-  check.shape("x", x, {x.dim(0), x.dim(1), x.dim(2), x.dim(3), weights.in_channels()});
+  Backend& backend = backend_of(x);
+  if (x.dim(4) != backend.conv3d_row_channels(weights.in_channels(), x.dtype())) {
+    check.shape("x", x, {x.dim(0), x.dim(1), x.dim(2), x.dim(3), weights.in_channels()});
+  }
   const Shape shape = {x.dim(0), weights.out_frames(x.dim(1)), weights.out_h(x.dim(2)),
                        weights.out_w(x.dim(3)), weights.out_channels()};
   check.that(shape[1] > 0,
@@ -66,8 +70,7 @@ Tensor conv3d(const Tensor& x, const PreparedConv3d& weights, const Tensor& resi
     check.like("residual", residual, x);
   }
   Tensor y = like(x, shape);
-  backend_of(x).conv3d(contiguous(x), weights, residual.defined() ? contiguous(residual) : residual,
-                       y);
+  backend.conv3d(contiguous(x), weights, residual.defined() ? contiguous(residual) : residual, y);
   return y;
 }
 

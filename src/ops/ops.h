@@ -89,12 +89,15 @@ Tensor gated_linear(const Tensor& x, const PreparedLinear& weights, const GatedC
 /// -> [B, Lq, H D], or its E4M3 codes.
 Tensor attention(const AttentionOperands& in, const AttentionOptions& options);
 
-/// Convolution plus bias, plus `residual` where given.  x [B, h, w, C_in] -> [B, h', w', C_out].
+/// Convolution plus bias, plus `residual` where given, of x or, where the weights say so, of
+/// upsample_nearest2x(x).  x [B, h, w, C_in] -> [B, h', w', C_out].
 Tensor conv2d(const Tensor& x, const PreparedConv2d& weights, const Tensor& residual = {});
 
 /// Convolution over frames, rows and columns plus bias, plus `residual` where given. Nothing is
 /// padded in time: a causal convolution gets its kt - 1 earlier frames in front of x.
 /// x [B, F, h, w, C_in] -> [B, (F - kt) / stride_t + 1, h', w', C_out].
+/// Or x has Backend::conv3d_row_channels(C_in, dtype) channels: those behind the C_in are room that
+/// the backend may overwrite, whatever is in it.
 Tensor conv3d(const Tensor& x, const PreparedConv3d& weights, const Tensor& residual = {});
 
 /// Every pixel becomes 2 x 2 pixels.  x [B, h, w, C] -> [B, 2h, 2w, C].

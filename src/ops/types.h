@@ -135,6 +135,7 @@ struct Conv2dWeights {
   Tensor bias;    ///< [C_out] in host memory, or absent
   int stride = 1;
   std::array<int, 4> padding = {0, 0, 0, 0};  ///< top, left, bottom, right; zeros
+  bool upsamples = false;  ///< the convolution sees upsample_nearest2x() of its input
 };
 
 /// Geometry of a prepared convolution; backends add the weights in their own layout.
@@ -146,7 +147,8 @@ class PreparedConv2d {
         kernel_h_(weights.weight.dim(2)),
         kernel_w_(weights.weight.dim(3)),
         stride_(weights.stride),
-        padding_(weights.padding) {}
+        padding_(weights.padding),
+        upsamples_(weights.upsamples) {}
   virtual ~PreparedConv2d() = default;
   PreparedConv2d(const PreparedConv2d&) = delete;
   PreparedConv2d& operator=(const PreparedConv2d&) = delete;
@@ -157,22 +159,28 @@ class PreparedConv2d {
   std::int64_t kernel_w() const { return kernel_w_; }
   int stride() const { return stride_; }
   const std::array<int, 4>& padding() const { return padding_; }
+  bool upsamples() const { return upsamples_; }
+  /// Backend::conv2d() gets the small image of a convolution that upsamples, not the large one.
+  virtual bool takes_small_image() const { return false; }
   /// Extent of the output for an input extent.
   std::int64_t out_h(std::int64_t h) const {
-    return (h + padding_[0] + padding_[2] - kernel_h_) / stride_ + 1;
+    return (seen(h) + padding_[0] + padding_[2] - kernel_h_) / stride_ + 1;
   }
   std::int64_t out_w(std::int64_t w) const {
-    return (w + padding_[1] + padding_[3] - kernel_w_) / stride_ + 1;
+    return (seen(w) + padding_[1] + padding_[3] - kernel_w_) / stride_ + 1;
   }
   virtual std::size_t resident_bytes() const = 0;
 
  private:
+  std::int64_t seen(std::int64_t extent) const { return upsamples_ ? 2 * extent : extent; }
+
   std::int64_t in_channels_;
   std::int64_t out_channels_;
   std::int64_t kernel_h_;
   std::int64_t kernel_w_;
   int stride_;
   std::array<int, 4> padding_;
+  bool upsamples_;
 };
 
 /// A 3-D convolution over NDHWC videos: it strides in time alone and pads in space alone, since

@@ -95,7 +95,8 @@ TEST_P(CudaOps, GroupNorm) {
   };
   for (const auto& [batch, h, w, channels, groups] :
        {Case{1, 1, 1, 4, 2}, Case{2, 5, 7, 32, 16}, Case{1, 3, 3, 30, 5}, Case{1, 64, 64, 96, 16},
-        Case{2, 9, 5, 33, 1}, Case{1, 33, 47, 512, 32}}) {
+        Case{2, 9, 5, 33, 1}, Case{1, 33, 47, 512, 32}, Case{1, 131, 129, 128, 32},
+        Case{1, 6, 7, 4096, 32}}) {
     SCOPED_TRACE(fmt::format("C {} groups {}", channels, groups));
     for (const auto activation : {ops::Activation::kNone, ops::Activation::kSilu}) {
       compare(
@@ -107,6 +108,17 @@ TEST_P(CudaOps, GroupNorm) {
           0x1p-18);
     }
   }
+}
+
+// e^-x overflows and vanishes; a weight of 60 makes float32's error of the norm as much larger.
+TEST_P(CudaOps, GroupNormWithSiluFarFromZero) {
+  compare(
+      [](Inputs& in) {
+        const Tensor weight = ops::affine(in.tensor({64}), 60, 0);
+        return ops::group_norm(in.tensor({1, 20, 20, 64}), 4, weight, in.tensor({64}), 1e-6F,
+                               ops::Activation::kSilu);
+      },
+      60 * 0x1p-18);
 }
 
 TEST_P(CudaOps, NormRopeHeads) {
@@ -209,7 +221,12 @@ TEST_P(CudaOps, Attention) {
         AttentionCase{1, 1, 1025, 1, 128, false, false},
         AttentionCase{2, 131, 1056, 3, 128, false, false},
         AttentionCase{1, 300, 1500, 2, 128, false, false},
-        AttentionCase{1, 40, 40, 1, 512, false, false}}) {
+        AttentionCase{1, 40, 40, 1, 512, false, false},
+        // Scores that a block keeps in registers, and more than that.
+        AttentionCase{1, 9, 2056, 2, 264, false, false},
+        AttentionCase{1, 5, 4100, 1, 512, false, false},
+        AttentionCase{1, 6, 16384, 1, 512, false, false},
+        AttentionCase{1, 3, 16392, 1, 264, false, false}}) {
     for (const bool aligned : {true, false}) {
       SCOPED_TRACE(fmt::format("Lq {} Lk {} H {} D {} {}", queries, keys, heads, d, aligned));
       compare(
@@ -303,6 +320,31 @@ TEST_P(CudaOps, Conv2d) {
         [&](Inputs& in) {
           ops::Conv2dWeights weights{"conv", in.host({c.c_out, c.c_in, c.kernel, c.kernel}),
                                      c.bias ? in.host({c.c_out}) : Tensor{}, c.stride, c.padding};
+          const auto conv = in.backend().prepare_conv2d(weights, in.dtype());
+          const Tensor x = in.tensor({c.batch, c.h, c.w, c.c_in});
+          const Shape shape = {c.batch, conv->out_h(c.h), conv->out_w(c.w), c.c_out};
+          return ops::conv2d(x, *conv, c.residual ? in.tensor(shape) : Tensor{});
+        },
+        2 * sum_error(c.c_in * c.kernel * c.kernel), sum_bound(c.c_in * c.kernel * c.kernel));
+  }
+}
+
+// Four phases of the small image, of weights that were summed and rounded again: in bf16 an error
+// of each product as large as a rounding of the result, which `intermediate` covers.
+TEST_P(CudaOps, Conv2dOfAnUpsampledImage) {
+  for (const auto& c : {ConvCase{1, 5, 7, 3, 5, 3, 1, {1, 1, 1, 1}, true, true},
+                        ConvCase{1, 1, 1, 8, 8, 3, 1, {1, 1, 1, 1}, true, false},
+                        ConvCase{2, 16, 12, 64, 32, 3, 1, {1, 1, 1, 1}, true, false},
+                        ConvCase{3, 9, 10, 192, 96, 3, 1, {1, 1, 1, 1}, true, true},
+                        ConvCase{1, 6, 5, 17, 33, 3, 1, {1, 1, 1, 1}, false, false},
+                        ConvCase{1, 6, 5, 16, 24, 3, 2, {0, 0, 1, 1}, true, false},
+                        ConvCase{1, 4, 4, 16, 24, 1, 1, {0, 0, 0, 0}, true, true}}) {
+    SCOPED_TRACE(fmt::format("{} x {}, {} -> {}", c.h, c.w, c.c_in, c.c_out));
+    compare(
+        [&](Inputs& in) {
+          ops::Conv2dWeights weights{"conv", in.host({c.c_out, c.c_in, c.kernel, c.kernel}),
+                                     c.bias ? in.host({c.c_out}) : Tensor{}, c.stride, c.padding};
+          weights.upsamples = true;
           const auto conv = in.backend().prepare_conv2d(weights, in.dtype());
           const Tensor x = in.tensor({c.batch, c.h, c.w, c.c_in});
           const Shape shape = {c.batch, conv->out_h(c.h), conv->out_w(c.w), c.c_out};

@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <limits>
 #include <string>
 
 #include "cuda/cuda_ops.h"
@@ -35,15 +37,17 @@ TEST_P(CudaVideoOps, ChannelNorm) {
 }
 
 TEST_P(CudaVideoOps, ChannelNormWritesIntoAVideo) {
-  compare(
-      [](Inputs& in) {
-        const Tensor video = in.tensor({1, 5, 3, 4, 96});
-        const Tensor x = in.tensor({1, 3, 3, 4, 96});
-        ops::channel_norm(x, in.tensor({96}), ops::Activation::kSilu,
-                          {.tensor = video.slice(1, 2, 5)});
-        return video;
-      },
-      0x1p-19);
+  for (const std::int64_t room : {96, 128}) {
+    compare(
+        [&](Inputs& in) {
+          const Tensor video = in.tensor({1, 5, 3, 4, room});
+          const Tensor x = in.tensor({1, 3, 3, 4, 96});
+          ops::channel_norm(x, in.tensor({96}), ops::Activation::kSilu,
+                            {.tensor = video.slice(1, 2, 5).slice(-1, 0, 96)});
+          return video;
+        },
+        0x1p-19);
+  }
 }
 
 TEST_P(CudaVideoOps, ChannelNormOfZerosIsZero) {
@@ -62,6 +66,12 @@ struct Conv3dCase {
   std::array<int, 4> padding;
   bool bias, residual;
 };
+
+Tensor not_numbers(const Shape& shape) {
+  Tensor tensor = Tensor::host(shape, DType::kF32);
+  std::fill_n(tensor.data<float>(), tensor.elements(), std::numeric_limits<float>::quiet_NaN());
+  return tensor;
+}
 
 TEST_P(CudaVideoOps, Conv3d) {
   for (const auto& c : {Conv3dCase{1, 3, 5, 7, 3, 5, {3, 3, 3}, 1, {1, 1, 1, 1}, true, true},
@@ -91,6 +101,30 @@ TEST_P(CudaVideoOps, Conv3d) {
   }
 }
 
+// A caller may leave room between pixels, with anything in it, the width that the backend wants.
+TEST_P(CudaVideoOps, Conv3dOfPixelsWithRoom) {
+  for (const std::int64_t channels : {64, 72, 96, 160, 192}) {
+    SCOPED_TRACE(channels);
+    const std::int64_t room = cuda_->conv3d_row_channels(channels, GetParam());
+    EXPECT_EQ(room, bf16() && channels % 64 == 32 ? channels + 32 : channels);
+    compare(
+        [&](Inputs& in) {
+          ops::Conv3dWeights weights;
+          weights.name = "conv";
+          weights.weight = in.host({40, channels, 3, 3, 3});
+          weights.bias = in.host({40});
+          weights.padding = {1, 1, 1, 1};
+          const auto conv = in.backend().prepare_conv3d(weights, in.dtype());
+          const Tensor x = in.tensor({1, 4, 5, 7, channels});
+          const std::int64_t row = in.backend().conv3d_row_channels(channels, in.dtype());
+          const Tensor wide = in.backend().upload(not_numbers({1, 4, 5, 7, row}), in.dtype());
+          ops::copy(x, wide.slice(-1, 0, channels));
+          return ops::conv3d(wide, *conv);
+        },
+        2 * sum_error(27 * channels), sum_bound(27 * channels));
+  }
+}
+
 // The decoder's convolutions over time, at 832 x 480: cuDNN takes the video as it is. Were its
 // frames made channels of an image, they would be copied.
 TEST_P(CudaVideoOps, TheDecodersConvolutionsCopyNothing) {
@@ -108,7 +142,8 @@ TEST_P(CudaVideoOps, TheDecodersConvolutionsCopyNothing) {
     weights.padding = c.padding;
     const auto conv = cuda_->prepare_conv3d(weights, GetParam());
     const Tensor like = in.tensor({1});
-    const Tensor x = ops::empty_like(like, {c.batch, c.frames, c.h, c.w, c.c_in});
+    const std::int64_t row = cuda_->conv3d_row_channels(c.c_in, GetParam());
+    const Tensor x = ops::empty_like(like, {c.batch, c.frames, c.h, c.w, row});
     const Shape shape = {c.batch, conv->out_frames(c.frames), c.h, c.w, c.c_out};
     const Tensor residual = c.residual ? ops::empty_like(like, shape) : Tensor();
     std::string names;

@@ -128,7 +128,9 @@ TEST_P(WanTiles, MemoryIsAtMostWhatIsPlanned) {
       backend->reset_peak_memory();
       decode.in_tiles(video, config.tiles(), [](const Tensor&, std::int64_t, std::int64_t) {});
       const auto taken = static_cast<double>(backend->memory().peak_bytes - before);
-      const auto [history, working] = models::wan_decoder_elements(config, size * size);
+      const auto [history, working] = models::wan_decoder_elements(
+          config, size * size,
+          [&](std::int64_t channels) { return backend->conv3d_row_channels(channels, dtype); });
       const std::int64_t joined = models::wan_tile_elements(config, frames, height, width);
       const auto planned =
           static_cast<double>((history + working + joined) * dtype_bits(dtype) / 8);

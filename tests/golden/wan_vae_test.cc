@@ -169,7 +169,9 @@ TEST_P(WanVae, MemoryIsWhatIsPlanned) {
     backend->reset_peak_memory();
     decoder(latents, [](const Tensor&) {});
     const std::int64_t pixels = latents.dim(2) * latents.dim(3);
-    const auto [history, working] = models::wan_decoder_elements(micro_wan_vae(GetParam()), pixels);
+    const auto [history, working] = models::wan_decoder_elements(
+        micro_wan_vae(GetParam()), pixels,
+        [&](std::int64_t channels) { return backend->conv3d_row_channels(channels, dtype); });
     const auto planned = static_cast<double>((history + working) * dtype_bits(dtype) / 8);
     const auto taken = static_cast<double>(backend->memory().peak_bytes - before);
     RecordProperty(std::string(dtype_name(dtype)), std::to_string(taken / planned));

@@ -319,6 +319,21 @@ TEST_P(FastOps, Conv2d) {
   }
 }
 
+TEST_P(FastOps, Conv2dUpsamplesWhereTheWeightsSaySo) {
+  const DType dtype = GetParam().dtype;
+  Inputs in(*fast_, dtype);
+  ops::Conv2dWeights weights{"conv", in.host({5, 3, 3, 3}), in.host({5}), 1, {1, 1, 1, 1}};
+  const auto plain = fast_->prepare_conv2d(weights, dtype);
+  weights.upsamples = true;
+  const auto upsampling = fast_->prepare_conv2d(weights, dtype);
+  const Tensor x = in.tensor({2, 4, 7, 3});
+  const Tensor residual = in.tensor({2, 8, 14, 5});
+  EXPECT_EQ(upsampling->out_h(4), 8);
+  EXPECT_EQ(upsampling->out_w(7), 14);
+  EXPECT_EQ(to_floats(ops::conv2d(x, *upsampling, residual)),
+            to_floats(ops::conv2d(ops::upsample_nearest2x(x), *plain, residual)));
+}
+
 struct Conv3dCase {
   std::int64_t batch, frames, h, w, c_in, c_out;
   std::array<std::int64_t, 3> kernel;

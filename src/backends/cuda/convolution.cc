@@ -1,6 +1,8 @@
 #include "backends/cuda/convolution.h"
 
 #include "backends/cuda/cuda_check.h"
+#include "backends/cuda/kernels/image.h"
+#include "backends/cuda/kernels/upsampled_conv.h"
 #include "base/error.h"
 
 namespace dither::cuda {
@@ -49,8 +51,14 @@ struct ConvolutionKernels::DeviceConv2d final : ops::PreparedConv2d {
   using PreparedConv2d::PreparedConv2d;
   std::size_t resident_bytes() const override { return bytes_of(weight) + bytes_of(bias); }
 
-  Tensor weight;  ///< [padded C_out, kh, kw, padded C_in] of dtype
-  Tensor bias;    ///< [padded C_out] of dtype
+  /// Its four phases are one convolution of the small image, see kernels/upsampled_conv.h.
+  bool takes_small_image() const override {
+    return upsamples() && kernel_h() == 3 && kernel_w() == 3 && stride() == 1 &&
+           padding() == std::array{1, 1, 1, 1};
+  }
+
+  Tensor weight;  ///< [padded C_out, kh, kw, padded C_in] of dtype; 4 C_out, 2, 2 of phases
+  Tensor bias;    ///< [padded C_out] of dtype, or of 4 C_out
 };
 
 struct ConvolutionKernels::DeviceConv3d final : ops::PreparedConv3d {
@@ -59,7 +67,7 @@ struct ConvolutionKernels::DeviceConv3d final : ops::PreparedConv3d {
     return bytes_of(weight) + bytes_of(bias) + bytes_of(image_weight);
   }
 
-  Tensor weight;                ///< [padded C_out, kt, kh, kw, padded C_in] of dtype
+  Tensor weight;                ///< [padded C_out, kt, kh, kw, C_in of padded rows] of dtype
   Tensor bias;                  ///< [padded C_out] of dtype
   mutable Tensor image_weight;  ///< [padded C_out, kh, kw, kt padded C_in], once it is needed
 };
@@ -70,12 +78,22 @@ Tensor ConvolutionKernels::zeros(const Shape& shape, DType dtype) {
   return tensor;
 }
 
-Tensor ConvolutionKernels::padded_channels(const Tensor& x) {
-  const std::int64_t channels = x.dim(-1);
-  if (channels % kChannelMultiple == 0) return x;
-  Tensor wide = zeros(with_channels(x.shape(), padded(channels)), x.dtype());
-  backend_.copy(x, wide.slice(-1, 0, channels));
-  return wide;
+std::int64_t ConvolutionKernels::row_channels(std::int64_t channels, DType dtype) {
+  constexpr std::int64_t kAtATime = 64;
+  const bool half = channels > kAtATime && channels % kAtATime == kAtATime / 2;
+  return half && dtype == DType::kBF16 ? channels + kAtATime / 2 : channels;
+}
+
+Tensor ConvolutionKernels::padded_channels(const Tensor& x, std::int64_t channels) {
+  if (x.dim(-1) == channels) return x;
+  Tensor wide = Tensor::empty(with_channels(x.shape(), channels), x.dtype(), backend_);
+  backend_.copy(x, wide.slice(-1, 0, x.dim(-1)));
+  return with_zeros(wide, x.dim(-1));
+}
+
+Tensor ConvolutionKernels::with_zeros(const Tensor& x, std::int64_t used) {
+  launch_clear_columns({.rows = row_view(x), .dtype = x.dtype(), .first = used}, stream_);
+  return x;
 }
 
 Tensor ConvolutionKernels::padded_bias(const Tensor& host, std::int64_t channels, DType dtype) {
@@ -90,6 +108,10 @@ std::unique_ptr<ops::PreparedConv2d> ConvolutionKernels::prepare(const ops::Conv
   auto conv = std::make_unique<DeviceConv2d>(weights);
   const std::int64_t out = conv->out_channels();
   const std::int64_t in = conv->in_channels();
+  if (conv->takes_small_image()) {
+    fold_upsampling(weights, dtype, *conv);
+    return conv;
+  }
   conv->weight = zeros({padded(out), conv->kernel_h(), conv->kernel_w(), padded(in)}, dtype);
   const Tensor stored = backend_.upload(weights.weight, weights.weight.dtype());
   backend_.copy(stored.permute({0, 2, 3, 1}), conv->weight.slice(0, 0, out).slice(3, 0, in));
@@ -97,13 +119,36 @@ std::unique_ptr<ops::PreparedConv2d> ConvolutionKernels::prepare(const ops::Conv
   return conv;
 }
 
+void ConvolutionKernels::fold_upsampling(const ops::Conv2dWeights& weights, DType dtype,
+                                         DeviceConv2d& conv) {
+  constexpr std::int64_t kPhases = 4;
+  const std::int64_t out = conv.out_channels();
+  const std::int64_t row = padded(conv.in_channels());
+  conv.weight = zeros({padded(kPhases * out), 2, 2, row}, dtype);
+  const Tensor stored = backend_.upload(weights.weight, DType::kF32);
+  launch_fold_upsampling({.weight = stored.data<float>(),
+                          .y = conv.weight.raw(),
+                          .dtype = dtype,
+                          .c_out = out,
+                          .c_in = conv.in_channels(),
+                          .row = row},
+                         stream_);
+  if (!weights.bias.defined()) return;
+  conv.bias = zeros({padded(kPhases * out)}, dtype);
+  const Tensor bias = backend_.upload(weights.bias, dtype);
+  for (std::int64_t phase = 0; phase < kPhases; ++phase) {
+    backend_.copy(bias, conv.bias.slice(0, phase * out, (phase + 1) * out));
+  }
+}
+
 std::unique_ptr<ops::PreparedConv3d> ConvolutionKernels::prepare(const ops::Conv3dWeights& weights,
                                                                  DType dtype) {
   auto conv = std::make_unique<DeviceConv3d>(weights);
   const std::int64_t out = conv->out_channels();
   const std::int64_t in = conv->in_channels();
-  conv->weight =
-      zeros({padded(out), conv->kernel_t(), conv->kernel_h(), conv->kernel_w(), padded(in)}, dtype);
+  conv->weight = zeros({padded(out), conv->kernel_t(), conv->kernel_h(), conv->kernel_w(),
+                        padded(row_channels(in, dtype))},
+                       dtype);
   const Tensor stored = backend_.upload(weights.weight, weights.weight.dtype());
   backend_.copy(stored.permute({0, 2, 3, 4, 1}), conv->weight.slice(0, 0, out).slice(4, 0, in));
   conv->bias = padded_bias(weights.bias, out, dtype);
@@ -129,10 +174,31 @@ void ConvolutionKernels::run(const ConvGeometry& geometry, const Tensor& wide, c
 void ConvolutionKernels::run(const Tensor& x, const ops::PreparedConv2d& weights,
                              const Tensor& residual, const Tensor& y) {
   const auto& conv = prepared_here<DeviceConv2d>(weights, "conv2d");
-  const Tensor wide = padded_channels(x);
+  const Tensor wide = padded_channels(x, padded(conv.in_channels()));
   ConvGeometry geometry = plane_geometry(wide, conv);
+  if (conv.takes_small_image()) return run_phases(geometry, wide, conv, residual, y);
   geometry.stride = conv.stride();
   run(geometry, wide, conv.weight, conv.bias, residual, y);
+}
+
+void ConvolutionKernels::run_phases(ConvGeometry geometry, const Tensor& wide,
+                                    const DeviceConv2d& conv, const Tensor& residual,
+                                    const Tensor& y) {
+  geometry.c_out = conv.weight.dim(0);
+  geometry.kh = geometry.kw = 2;
+  const Tensor phases = Tensor::empty(
+      {wide.dim(0), geometry.out_h(), geometry.out_w(), geometry.c_out}, y.dtype(), backend_);
+  run(geometry, wide, conv.weight, conv.bias, {}, phases);
+  launch_join_phases({.phases = phases.raw(),
+                      .y = y.raw(),
+                      .dtype = y.dtype(),
+                      .samples = wide.dim(0),
+                      .height = wide.dim(1),
+                      .width = wide.dim(2),
+                      .channels = y.dim(3),
+                      .row = geometry.c_out},
+                     stream_);
+  if (residual.defined()) backend_.add(y, residual, y);
 }
 
 Tensor ConvolutionKernels::frames_as_channels(const Tensor& wide, const DeviceConv3d& conv,
@@ -154,7 +220,10 @@ Tensor ConvolutionKernels::frames_as_channels(const Tensor& wide, const DeviceCo
 void ConvolutionKernels::run(const Tensor& x, const ops::PreparedConv3d& weights,
                              const Tensor& residual, const Tensor& y) {
   const auto& conv = prepared_here<DeviceConv3d>(weights, "conv3d");
-  const Tensor wide = padded_channels(x);
+  const std::int64_t channels = conv.in_channels();
+  const Tensor wide = x.dim(4) == channels
+                          ? padded_channels(x, padded(row_channels(channels, x.dtype())))
+                          : with_zeros(x, channels);
   ConvGeometry geometry = plane_geometry(wide, conv);
   geometry.frames = wide.dim(1);
   geometry.kt = conv.kernel_t();

@@ -113,6 +113,9 @@ class CudaBackend final : public ops::Backend {
                                                       DType dtype) override {
     return convolutions_.prepare(weights, dtype);
   }
+  std::int64_t conv3d_row_channels(std::int64_t channels, DType dtype) const override {
+    return ConvolutionKernels::row_channels(channels, dtype);
+  }
   std::unique_ptr<ops::PreparedConv3d> prepare_conv3d(const ops::Conv3dWeights& weights,
                                                       DType dtype) override {
     return convolutions_.prepare(weights, dtype);

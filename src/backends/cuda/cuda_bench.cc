@@ -154,6 +154,23 @@ void attention(benchmark::State& state) {
 }
 BENCHMARK(attention)->UseManualTime()->Unit(benchmark::kMicrosecond)->Arg(kWidth)->Arg(5 * kWidth);
 
+/// Of an autoencoder's middle block: one head over all pixels, wider than cuDNN's kernels take.
+void attention_of_pixels(benchmark::State& state) {
+  const std::int64_t pixels = state.range(0);
+  const std::int64_t channels = state.range(1);
+  const Tensor heads = random({1, pixels, 1, channels});
+  const ops::AttentionOptions options{.scale = 1 / std::sqrt(static_cast<float>(channels))};
+  time_calls(state, [&] { ops::attention({heads, heads, heads}, options); });
+  report_flops(state, 4.0 * static_cast<double>(pixels * pixels * channels));
+}
+BENCHMARK(attention_of_pixels)
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->ArgNames({"pixels", "channels"})
+    ->Args({4096, 512})
+    ->Args({16384, 512})
+    ->Args({6240, 384});
+
 void layer_norm_modulate(benchmark::State& state) {
   const Tensor x = random({1, kTokens, kWidth});
   const Tensor shift = random({1, kWidth});
@@ -247,7 +264,8 @@ BENCHMARK(conv3x3)
     ->Args({1024, 128, 128, 1})
     ->Args({1024, 128, 3, 0});
 
-/// A causal convolution of the Wan autoencoder, two frames of history before `frames`.
+/// A causal convolution of the Wan autoencoder, two frames of history before `frames`; where the
+/// backend wants room between the pixels, filling it with zeros is timed too.
 void conv3x3x3(benchmark::State& state) {
   const std::int64_t frames = state.range(0);
   const std::int64_t h = state.range(1);
@@ -259,7 +277,8 @@ void conv3x3x3(benchmark::State& state) {
   stored.bias = random_host({channels}, DType::kBF16, 0.02F);
   stored.padding = {1, 1, 1, 1};
   const auto weights = backend().prepare_conv3d(stored, DType::kBF16);
-  const Tensor x = random({1, frames + 2, h, w, channels});
+  const std::int64_t row = backend().conv3d_row_channels(channels, DType::kBF16);
+  const Tensor x = random({1, frames + 2, h, w, row});
   const Tensor residual = random({1, frames, h, w, channels});
   const bool add = state.range(4) != 0;
   time_calls(state, [&] { ops::conv3d(x, *weights, add ? residual : Tensor()); });
@@ -318,6 +337,41 @@ BENCHMARK(channel_norm_silu)
     ->Args({2, 120, 208, 384})
     ->Args({4, 240, 416, 192})
     ->Args({4, 480, 832, 96});
+
+/// A convolution of an image twice as large as its input; the rate counts the products of the large
+/// image. Not folded: the two kernels that it replaces.
+void upsampled_conv3x3(benchmark::State& state) {
+  const std::int64_t images = state.range(0);
+  const std::int64_t h = state.range(1);
+  const std::int64_t w = state.range(2);
+  const std::int64_t in = state.range(3);
+  const std::int64_t out = state.range(4);
+  const bool folded = state.range(5) != 0;
+  const auto weights =
+      backend().prepare_conv2d({.name = "bench",
+                                .weight = random_host({out, in, 3, 3}, DType::kBF16, 0.02F),
+                                .bias = random_host({out}, DType::kBF16, 0.02F),
+                                .padding = {1, 1, 1, 1},
+                                .upsamples = folded},
+                               DType::kBF16);
+  const Tensor x = random({images, h, w, in});
+  time_calls(state, [&] { ops::conv2d(folded ? x : ops::upsample_nearest2x(x), *weights); });
+  report_flops(state, 2.0 * 9 * 4 * static_cast<double>(images * h * w * in * out));
+}
+BENCHMARK(upsampled_conv3x3)
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->ArgNames({"images", "h", "w", "in", "out", "folded"})
+    ->Args({1, 128, 128, 512, 512, 0})
+    ->Args({1, 128, 128, 512, 512, 1})
+    ->Args({1, 256, 256, 512, 512, 0})
+    ->Args({1, 256, 256, 512, 512, 1})
+    ->Args({1, 512, 512, 256, 256, 0})
+    ->Args({1, 512, 512, 256, 256, 1})
+    ->Args({4, 120, 208, 384, 192, 0})
+    ->Args({4, 120, 208, 384, 192, 1})
+    ->Args({4, 240, 416, 192, 96, 0})
+    ->Args({4, 240, 416, 192, 96, 1});
 
 void upsample(benchmark::State& state) {
   const Tensor x = random({1, state.range(0), state.range(0), state.range(1)});

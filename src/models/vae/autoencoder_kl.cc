@@ -41,7 +41,7 @@ AutoencoderKlDecoder::AutoencoderKlDecoder(const nn::WeightScope& scope,
       up.resnets.emplace_back(block / "resnets" / j, groups_of(config));
     }
     const nn::WeightScope upsampler = block / "upsamplers.0.conv";
-    if (upsampler.has("weight")) up.upsampler.emplace(nn::Conv2d::same(upsampler, 3));
+    if (upsampler.has("weight")) up.upsampler.emplace(nn::Conv2d::upsampled(upsampler, 3));
   }
 }
 
@@ -56,7 +56,7 @@ Tensor AutoencoderKlDecoder::operator()(const Tensor& z) const {
     const ops::Region region(backend, fmt::format("decoder.up_blocks.{}", i));
     const UpBlock& block = up_blocks_[i];
     for (const VaeResnet& resnet : block.resnets) x = resnet(x);
-    if (block.upsampler) x = (*block.upsampler)(ops::upsample_nearest2x(x));
+    if (block.upsampler) x = (*block.upsampler)(x);
   }
   return conv_out_(conv_norm_out_(x));
 }

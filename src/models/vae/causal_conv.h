@@ -43,7 +43,8 @@ class CausalConv3d {
   void remember(const Tensor& x, CausalHistory& history) const;
 
  private:
-  /// A tensor of history and then f frames, which `write` fills in.
+  /// A tensor of history and then f frames, which `write` fills in, with the room between pixels
+  /// that ops::conv3d wants.
   Tensor joined(const Shape& x, const Tensor& like, CausalHistory& history,
                 const std::function<void(const Tensor&)>& write) const;
 

@@ -10,12 +10,13 @@ constexpr std::int64_t kContext = 2;  // frames before a chunk that a convolutio
 /// Walks down the decoder; frames and pixels are those of the chunk at this place.
 class Walk {
  public:
-  explicit Walk(std::int64_t pixels) : pixels_(pixels) {}
+  Walk(std::int64_t pixels, const std::function<std::int64_t(std::int64_t)>& row_channels)
+      : row_channels_(row_channels), pixels_(pixels) {}
 
   /// A convolution over time.
   void convolution(std::int64_t in, std::int64_t out) {
     elements_.history += kContext * pixels_ * in;
-    working((frames_ + kContext) * in + frames_ * out);
+    working(padded(in) + frames_ * out);
   }
 
   /// Input, shortcut and first padded input; then shortcut, second padded input and result.
@@ -23,9 +24,9 @@ class Walk {
     convolution(in, out);
     convolution(out, out);
     const std::int64_t shortcut = in == out ? 0 : frames_ * out;
-    working(frames_ * in + shortcut + (frames_ + kContext) * in);
-    working(frames_ * out + (frames_ + kContext) * in + frames_ * out);
-    working(frames_ * out + (frames_ + kContext) * out + frames_ * out);
+    working(frames_ * in + shortcut + padded(in));
+    working(frames_ * out + padded(in) + frames_ * out);
+    working(frames_ * out + padded(out) + frames_ * out);
   }
 
   /// `shortcut`: there is one around the block, from as many channels.
@@ -39,8 +40,9 @@ class Walk {
       working(spread + 5 * frames_ * channels);               // as that puts frames out, in order
       frames_ *= 2;
     }
-    working(spread + 5 * frames_ * channels);
-    working(spread + 4 * frames_ * (channels + out));
+    // The input, it enlarged, and the result; or the input and the result, twice: no more, as
+    // there are never more channels out than in.
+    working(spread + frames_ * (5 * channels + 4 * out));
     pixels_ *= 4;
   }
 
@@ -50,10 +52,16 @@ class Walk {
   const WanDecoderElements& elements() const { return elements_; }
 
  private:
+  /// A convolution's input: history and frames, with room between the pixels.
+  std::int64_t padded(std::int64_t channels) const {
+    return (frames_ + kContext) * row_channels_(channels);
+  }
+
   void working(std::int64_t channels) {
     elements_.working = std::max(elements_.working, held_ + pixels_ * channels);
   }
 
+  const std::function<std::int64_t(std::int64_t)>& row_channels_;
   std::int64_t pixels_;
   std::int64_t frames_ = 1;
   std::int64_t held_ = 0;
@@ -62,8 +70,10 @@ class Walk {
 
 }  // namespace
 
-WanDecoderElements wan_decoder_elements(const WanVaeConfig& config, std::int64_t pixels) {
-  Walk walk(pixels);
+WanDecoderElements wan_decoder_elements(
+    const WanVaeConfig& config, std::int64_t pixels,
+    const std::function<std::int64_t(std::int64_t)>& row_channels) {
+  Walk walk(pixels, row_channels);
   std::int64_t channels = config.decoder_channels(0);
   walk.convolution(config.z_dim, channels);
   for (int i = 0; i < 2; ++i) walk.resnet(channels, channels);

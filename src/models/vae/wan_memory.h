@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "models/vae/wan_config.h"
 
@@ -15,7 +16,11 @@ struct WanDecoderElements {
 /// Of latents of `pixels` = h w a frame, kWanChunkFrames of them at once: at 832 x 480, Wan2.1's
 /// 3.0 GB in bfloat16. Without what attention over a frame of latents takes, which is less wherever
 /// the frame is smaller than a picture at full resolution, and without the latents.
-WanDecoderElements wan_decoder_elements(const WanVaeConfig& config, std::int64_t pixels);
+/// `row_channels`: what a pixel of so many channels takes in a convolution's input
+/// (ops::Backend::conv3d_row_channels).
+WanDecoderElements wan_decoder_elements(
+    const WanVaeConfig& config, std::int64_t pixels,
+    const std::function<std::int64_t(std::int64_t)>& row_channels);
 
 /// What WanVaeDecoder::in_tiles() has beside that of a square of latents, at most: the square's
 /// frames and a copy, the overlaps of two rows of squares, and in float32 where two are joined. Of

@@ -27,15 +27,13 @@ Tensor interleave_frames(const Tensor& x) {
 }  // namespace
 
 WanUpsampler::WanUpsampler(const nn::WeightScope& scope)
-    : conv_(nn::Conv2d::same(scope / "resample" / 1, 3)) {
+    : conv_(nn::Conv2d::upsampled(scope / "resample" / 1, 3)) {
   if (scope.has("time_conv.weight")) time_conv_.emplace(scope / "time_conv");
 }
 
 Tensor WanUpsampler::operator()(Tensor x, CausalHistory& history, const Tensor& residual) const {
   if (time_conv_ && !history.first_chunk()) x = interleave_frames((*time_conv_)(x, history));
-  const Tensor images = ops::upsample_nearest2x(images_of(x));
-  x = {};
-  return each_frame(conv_, images, residual);
+  return each_frame(conv_, images_of(x), residual);
 }
 
 WanDownsampler::WanDownsampler(const nn::WeightScope& scope)

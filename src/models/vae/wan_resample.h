@@ -18,7 +18,7 @@ class WanUpsampler {
   explicit WanUpsampler(const nn::WeightScope& scope);
 
   /// [1, f, h, w, C] -> [1, f or 2 f, 2h, 2w, C'], plus `residual` where given. An x that nobody
-  /// else holds is gone when the last convolution begins.
+  /// else holds is gone once its frames are doubled.
   Tensor operator()(Tensor x, CausalHistory& history, const Tensor& residual = {}) const;
 
  private:

@@ -70,12 +70,13 @@ std::string fingerprint(const ModelFolder& folder, const WanConfigs& configs,
 /// What decoding latents [1, frames, height, width, C] takes.
 std::int64_t decoder_bytes(const models::WanVaeConfig& vae, std::int64_t frames,
                            std::int64_t height, std::int64_t width, DType dtype,
-                           const PipelineOptions& options) {
+                           const PipelineOptions& options, const ops::Backend& backend) {
   const DType decoded = vae_dtype(options.vae, dtype);
   const std::int64_t size = vae.tiles().size;
   const bool tiled = options.vae_tiling && std::max(height, width) > size;
   const auto [history, working] = models::wan_decoder_elements(
-      vae, tiled ? std::min(height, size) * std::min(width, size) : height * width);
+      vae, tiled ? std::min(height, size) * std::min(width, size) : height * width,
+      [&](std::int64_t channels) { return backend.conv3d_row_channels(channels, decoded); });
   const std::int64_t joined = tiled ? models::wan_tile_elements(vae, frames, height, width) : 0;
   // cuDNN's float32 convolutions work on copies in another layout.
   const std::int64_t copies = decoded == DType::kF32 ? 2 : 1;
@@ -85,7 +86,8 @@ std::int64_t decoder_bytes(const models::WanVaeConfig& vae, std::int64_t frames,
 /// What a video of the planned size takes on the device beside the weights: shares of the
 /// widest tensors, and of the decoder what it has at once.
 ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefaults& defaults,
-                                 DType dtype, const PipelineOptions& options) {
+                                 DType dtype, const PipelineOptions& options,
+                                 const ops::Backend& backend) {
   constexpr std::size_t kLibraries = std::size_t{256} << 20U;  // their scratch memory
   // Of a block: the stream, its norm, q, k and v, attention, and the feed-forward layer's inside.
   constexpr std::int64_t kRowWidths = 10;
@@ -101,7 +103,7 @@ ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefa
   const std::int64_t step = kRowWidths * tokens * configs.transformer.width() * element;
   const std::int64_t scale = configs.vae.scale_factor_spatial;
   const std::int64_t decoder =
-      decoder_bytes(configs.vae, frames, height / scale, width / scale, dtype, options);
+      decoder_bytes(configs.vae, frames, height / scale, width / scale, dtype, options, backend);
   const auto bytes = [&](std::int64_t more) { return kLibraries + static_cast<std::size_t>(more); };
   return {.text_encoding = bytes(6 * text * configs.text_encoder.d_ff * element),
           .denoising = bytes(2 * step),
@@ -134,7 +136,7 @@ MemoryPlan plan_wan_memory(const WanConfigs& configs, const WanCheckpoints& chec
   components.push_back(
       {.bytes = bytes("vae", models::wan_vae_table(configs.vae), *checkpoints.vae, decoded),
        .stage = Stage::kDecoding});
-  return plan_memory(components, activation_bytes(configs, defaults, dtype, options),
+  return plan_memory(components, activation_bytes(configs, defaults, dtype, options, backend),
                      backend.available_memory(), options.offload);
 }
 

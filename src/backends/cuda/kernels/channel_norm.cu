@@ -25,7 +25,8 @@ __device__ void write(const ChannelNormArgs& args, float factor, std::int64_t ro
   float weight[V];
   load(static_cast<const T*>(args.weight) + col, weight);
 #pragma unroll
-  for (int j = 0; j < V; ++j) v[j] = apply(args.activation, v[j] * factor * weight[j]);
+  for (int j = 0; j < V; ++j) v[j] = v[j] * factor * weight[j];
+  apply_before_rounding<T>(args.activation, v);
   store(v, reinterpret_cast<T*>(args.y.data) + row * args.y.row_stride + col);
 }
 

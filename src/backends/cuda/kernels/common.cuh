@@ -88,6 +88,28 @@ __device__ inline float apply(ops::Activation activation, float x) {
   }
 }
 
+/// x / (1 + e^-x) by the instructions for 2^x and 1/x alone: off by at most 2^-16 of the result.
+__device__ inline float fast_silu(float x) {
+  float power;
+  float sigmoid;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * -1.4426950408889634F));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(sigmoid) : "f"(1.0F + power));
+  return x * sigmoid;
+}
+
+/// apply() to values that are rounded to T next: to bf16 by up to 2^-9, in which fast_silu()'s
+/// error is not seen.
+template <typename T, int V>
+__device__ inline void apply_before_rounding(ops::Activation activation, float (&values)[V]) {
+  if (sizeof(T) == 2 && activation == ops::Activation::kSilu) {
+#pragma unroll
+    for (int i = 0; i < V; ++i) values[i] = fast_silu(values[i]);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < V; ++i) values[i] = apply(activation, values[i]);
+}
+
 /// The sum over `width` neighbouring lanes, a power of two; every lane gets it.
 __device__ inline float sum_lanes(float value, int width) {
   for (int offset = width / 2; offset > 0; offset /= 2) {

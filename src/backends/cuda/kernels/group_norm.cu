@@ -9,6 +9,10 @@ namespace dither::cuda {
 namespace {
 
 constexpr int kThreads = 512;
+/// Pixels that a thread loads before it uses the first: enough bytes under way for the memory, in
+/// registers that leave room for two blocks.
+constexpr int kMomentsUnroll = 4;
+constexpr int kNormalizeUnroll = 2;
 constexpr std::int64_t kPixelsPerPart = 64;
 constexpr std::int64_t kMaxParts = 1024;
 
@@ -33,9 +37,44 @@ struct Moments {
   }
 };
 
+/// V elements as they lie in memory.
+template <typename T, int V>
+struct alignas(V * sizeof(T)) Vector {
+  T elements[V];
+};
+
+template <int V, typename T>
+__device__ Vector<T, V> vector_at(const T* from) {
+  return *reinterpret_cast<const Vector<T, V>*>(from);
+}
+
+template <typename T, int V>
+__device__ void accumulate(const Vector<T, V>& raw, const float (&pivot)[V], float (&sum)[V],
+                           float (&squares)[V]) {
+#pragma unroll
+  for (int j = 0; j < V; ++j) {
+    const float d = to_f32(raw.elements[j]) - pivot[j];
+    sum[j] += d;
+    squares[j] += d * d;
+  }
+}
+
+template <int V>
+__device__ void store_floats(const float (&values)[V], float* to) {
+  constexpr int kAtATime = V < 4 ? V : 4;
+#pragma unroll
+  for (int first = 0; first < V; first += kAtATime) {
+    Vector<float, kAtATime> part;
+#pragma unroll
+    for (int j = 0; j < kAtATime; ++j) part.elements[j] = values[first + j];
+    *reinterpret_cast<Vector<float, kAtATime>*>(to + first) = part;
+  }
+}
+
 /// Moments of every group in one part of one sample's pixels. A thread has V channels of every
 /// `lanes`-th pixel; sums are of differences from the part's first pixel, which keeps them small
-/// where the mean is large.
+/// where the mean is large. Blocks begin with the last part, which the L2 cache may still hold as
+/// it was written, and leave the first ones in it for normalize().
 template <typename T, int V>
 __global__ void __launch_bounds__(kThreads)
     part_moments(GroupNormArgs args, int parts, float* out) {
@@ -44,7 +83,7 @@ __global__ void __launch_bounds__(kThreads)
   const int lanes = kThreads / vectors;
   const int vector = static_cast<int>(threadIdx.x) % vectors;
   const int lane = static_cast<int>(threadIdx.x) / vectors;
-  const int part = static_cast<int>(blockIdx.x);
+  const int part = parts - 1 - static_cast<int>(blockIdx.x);
   const std::int64_t sample = blockIdx.y;
   const std::int64_t begin = args.pixels * part / parts;
   const std::int64_t end = args.pixels * (part + 1) / parts;
@@ -55,48 +94,45 @@ __global__ void __launch_bounds__(kThreads)
   load(x + begin * args.channels, pivot);
   float sum[V] = {};
   float squares[V] = {};
+  const int channels = vectors * V;
+  float* const squares_of = shared + lanes * channels;
   if (lane < lanes) {
-    for (std::int64_t pixel = begin + lane; pixel < end; pixel += lanes) {
-      float v[V];
-      load(x + pixel * args.channels, v);
+    std::int64_t pixel = begin + lane;
+    for (; pixel + (kMomentsUnroll - 1) * lanes < end; pixel += kMomentsUnroll * lanes) {
+      Vector<T, V> raw[kMomentsUnroll];
 #pragma unroll
-      for (int j = 0; j < V; ++j) {
-        const float d = v[j] - pivot[j];
-        sum[j] += d;
-        squares[j] += d * d;
-      }
-    }
-    float* const own = shared + (static_cast<std::int64_t>(lane) * vectors + vector) * V;
+      for (int i = 0; i < kMomentsUnroll; ++i)
+        raw[i] = vector_at<V>(x + (pixel + i * lanes) * channels);
 #pragma unroll
-    for (int j = 0; j < V; ++j) {
-      own[j] = sum[j];
-      own[lanes * vectors * V + j] = squares[j];
+      for (int i = 0; i < kMomentsUnroll; ++i) accumulate(raw[i], pivot, sum, squares);
     }
+    for (; pixel < end; pixel += lanes) {
+      accumulate(vector_at<V>(x + pixel * channels), pivot, sum, squares);
+    }
+    const int own = lane * channels + vector * V;
+    store_floats(sum, shared + own);
+    store_floats(squares, squares_of + own);
   }
   __syncthreads();
   // Channels: the lanes' sums become a mean and squared deviations, stored in the first lane's
   // place.
   const auto count = static_cast<float>(end - begin);
-  if (lane == 0) {
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      float s = 0;
-      float q = 0;
-      for (int i = 0; i < lanes; ++i) {
-        const int at = (i * vectors + vector) * V + j;
-        s += shared[at];
-        q += shared[lanes * vectors * V + at];
-      }
-      shared[vector * V + j] = pivot[j] + s / count;
-      shared[lanes * vectors * V + vector * V + j] = fmaxf(q - s * s / count, 0.0F);
+  for (int c = static_cast<int>(threadIdx.x); c < channels; c += kThreads) {
+    float s = 0;
+    float q = 0;
+    for (int i = 0; i < lanes; ++i) {
+      s += shared[i * channels + c];
+      q += squares_of[i * channels + c];
     }
+    shared[c] = to_f32(x[begin * channels + c - vector * V]) + s / count;
+    squares_of[c] = fmaxf(q - s * s / count, 0.0F);
   }
   __syncthreads();
   const int width = static_cast<int>(args.channels) / args.groups;
   for (int group = static_cast<int>(threadIdx.x); group < args.groups; group += kThreads) {
     Moments total;
     for (int c = group * width; c < (group + 1) * width; ++c) {
-      total.merge({count, shared[c], shared[lanes * vectors * V + c]});
+      total.merge({count, shared[c], squares_of[c]});
     }
     float* const to = out + ((sample * parts + part) * args.groups + group) * 3;
     to[0] = total.count;
@@ -128,8 +164,10 @@ __global__ void merge_parts(GroupNormArgs args, int parts, const float* partial,
   }
 }
 
-template <typename T, int V>
-__global__ void __launch_bounds__(kThreads) normalize(GroupNormArgs args, const float* statistics) {
+/// Where the activation is not known when this is compiled, all of them would cost registers.
+template <typename T, int V, bool kSilu>
+__global__ void __launch_bounds__(kThreads, 2)
+    normalize(GroupNormArgs args, const float* statistics) {
   const int vectors = static_cast<int>(args.channels) / V;
   const int lanes = kThreads / vectors;
   const int vector = static_cast<int>(threadIdx.x) % vectors;
@@ -149,15 +187,29 @@ __global__ void __launch_bounds__(kThreads) normalize(GroupNormArgs args, const 
     weight[j] *= s[1];
   }
   const std::int64_t base = sample * args.pixels * args.channels + vector * V;
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * lanes;
-  for (std::int64_t pixel = static_cast<std::int64_t>(blockIdx.x) * lanes + lane;
-       pixel < args.pixels; pixel += step) {
+  const T* const x = static_cast<const T*>(args.x) + base;
+  T* const y = static_cast<T*>(args.y) + base;
+  const auto write = [&](const Vector<T, V>& raw, std::int64_t pixel) {
     float v[V];
-    load(static_cast<const T*>(args.x) + base + pixel * args.channels, v);
 #pragma unroll
-    for (int j = 0; j < V; ++j)
-      v[j] = apply(args.activation, (v[j] - mean[j]) * weight[j] + bias[j]);
-    store(v, static_cast<T*>(args.y) + base + pixel * args.channels);
+    for (int j = 0; j < V; ++j) v[j] = (to_f32(raw.elements[j]) - mean[j]) * weight[j] + bias[j];
+    apply_before_rounding<T>(kSilu ? ops::Activation::kSilu : args.activation, v);
+    store(v, y + pixel * args.channels);
+  };
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kNormalizeUnroll * lanes;
+  for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kNormalizeUnroll * lanes + lane;
+       first < args.pixels; first += step) {
+    Vector<T, V> raw[kNormalizeUnroll];
+#pragma unroll
+    for (int i = 0; i < kNormalizeUnroll; ++i) {
+      const std::int64_t pixel = first + i * lanes;
+      if (pixel < args.pixels) raw[i] = vector_at<V>(x + pixel * args.channels);
+    }
+#pragma unroll
+    for (int i = 0; i < kNormalizeUnroll; ++i) {
+      const std::int64_t pixel = first + i * lanes;
+      if (pixel < args.pixels) write(raw[i], pixel);
+    }
   }
 }
 
@@ -179,8 +231,13 @@ void launch(const GroupNormArgs& args, cudaStream_t stream) {
       args, parts, partial);
   merge_parts<<<dim3(static_cast<unsigned>(args.groups), samples), 128, 0, stream>>>(
       args, parts, partial, statistics);
-  const unsigned blocks = std::min(blocks_for(args.pixels, lanes * 4), 132U * 16U);
-  normalize<T, V><<<dim3(blocks, samples), kThreads, 0, stream>>>(args, statistics);
+  const unsigned blocks = std::min(blocks_for(args.pixels, lanes * kNormalizeUnroll), 132U * 16U);
+  const dim3 grid(blocks, samples);
+  if (args.activation == ops::Activation::kSilu) {
+    normalize<T, V, true><<<grid, kThreads, 0, stream>>>(args, statistics);
+  } else {
+    normalize<T, V, false><<<grid, kThreads, 0, stream>>>(args, statistics);
+  }
 }
 
 }  // namespace

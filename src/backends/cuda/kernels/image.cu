@@ -25,6 +25,17 @@ __global__ void __launch_bounds__(kThreads) upsample(UpsampleArgs args, std::int
   to[2 * units + pixel_units] = value;
 }
 
+/// A block per 256 units of the cleared columns; strides count units.
+template <typename Unit>
+__global__ void __launch_bounds__(kThreads)
+    clear(Unit* to, std::int64_t rows, int units, std::int64_t stride) {
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kThreads;
+  const std::int64_t row = first / units;  // the same for the block: the rest divides in 32 bits
+  const int i = static_cast<int>(first - row * units) + static_cast<int>(threadIdx.x);
+  const std::int64_t own = row + i / units;
+  if (own < rows) to[own * stride + i % units] = Unit{};
+}
+
 template <typename Unit>
 __global__ void __launch_bounds__(kThreads) gather(EmbeddingArgs args, std::int64_t units) {
   const std::int64_t row = blockIdx.x;
@@ -76,6 +87,31 @@ void launch_upsample_nearest2x(const UpsampleArgs& args, cudaStream_t stream) {
     });
   }
   check_launch("launch upsample_nearest2x");
+}
+
+void launch_clear_columns(const ClearColumnsArgs& args, cudaStream_t stream) {
+  const std::int64_t columns = args.rows.cols - args.first;
+  if (columns == 0 || args.rows.rows == 0) return;
+  const std::int64_t element = dtype_bits(args.dtype) / 8;
+  std::byte* const to = args.rows.data + args.first * element;
+  const auto launch = [&](auto unit) {
+    using Unit = decltype(unit);
+    const auto units_of = [&](std::int64_t elements) {
+      return elements * element / static_cast<std::int64_t>(sizeof(Unit));
+    };
+    const std::int64_t units = units_of(columns);
+    clear<<<blocks_for(args.rows.rows * units, kThreads), kThreads, 0, stream>>>(
+        reinterpret_cast<Unit*>(to), args.rows.rows, static_cast<int>(units),
+        units_of(args.rows.row_stride));
+  };
+  if (vectors_fit(to, args.rows.row_stride, columns, element)) {
+    launch(uint4{});
+  } else if (args.dtype == DType::kBF16) {
+    launch(std::uint16_t{});
+  } else {
+    launch(std::uint32_t{});
+  }
+  check_launch("launch clear_columns");
 }
 
 void launch_to_pixels(const ToPixelsArgs& args, cudaStream_t stream) {

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "tensor/dtype.h"
+#include "tensor/tensor.h"
 
 namespace dither::cuda {
 
@@ -20,6 +20,15 @@ struct UpsampleArgs {
   std::int64_t channels = 0;
 };
 void launch_upsample_nearest2x(const UpsampleArgs& args, cudaStream_t stream);
+
+/// Zeros in columns [first, cols) of every row, of kF32 or kBF16; 16 bytes at a time where they are
+/// aligned.
+struct ClearColumnsArgs {
+  RowView rows;
+  DType dtype = DType::kF32;
+  std::int64_t first = 0;
+};
+void launch_clear_columns(const ClearColumnsArgs& args, cudaStream_t stream);
 
 /// y = round(255 clamp(x / 2 + 1/2, 0, 1)), ties to even, NaN 0: `count` elements, one after the
 /// other. Reads each once.
