@@ -89,8 +89,8 @@ ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefa
                                  DType dtype, const PipelineOptions& options,
                                  const ops::Backend& backend) {
   constexpr std::size_t kLibraries = std::size_t{256} << 20U;  // their scratch memory
-  // Of a block: the stream, its norm, q, k and v, attention, and the feed-forward layer's inside, in
-  // the blocks of a pool, which none of the others fits exactly. Measured on an H100: 18.
+  // Of a block: the stream, its norm, q, k and v, attention, and the feed-forward layer's inside,
+  // in the blocks of a pool, which none of the others fits exactly. Measured on an H100: 18.
   constexpr std::int64_t kRowWidths = 20;
   const WanSuggestions suggested = suggest(configs);
   const std::int64_t element = dtype_bits(dtype) / 8;
