@@ -189,7 +189,10 @@ void ProjectionKernels::gated_activation(const Tensor& x, ops::Activation activa
 /// Launches the projection where it is one product that the kernel takes.
 bool ProjectionKernels::fused(const Tensor& x, const ops::PreparedLinear& weights,
                               ProjectionArgs args) {
-  if (!projection_fills_device(x.elements() / x.dim(-1), args)) return false;
+  // What the results say first: operands cost a pass, which the steps would make again.
+  if (!projection_fills_device(x.elements() / x.dim(-1), args) || !projection_fits(args)) {
+    return false;
+  }
   const std::optional<LinearOperands> operands = linear_.operands(x, weights);
   if (!operands) return false;
   args.x = row_view(operands->x);

@@ -64,18 +64,6 @@ struct Shared {
   __device__ std::byte* v(int stage) const { return k(kStages + stage); }
 };
 
-/// Where in the ring of stages a thread is.
-struct Turn {
-  int stage = 0;
-  unsigned phase = 0;
-  __device__ void next() {
-    if (++stage == kStages) {
-      stage = 0;
-      phase ^= 1U;
-    }
-  }
-};
-
 __device__ void fetch_tile(const CUtensorMap& map, std::byte* to, std::uint64_t* full,
                            std::uint64_t* empty, unsigned phase, int token, const Tile& tile) {
   wait_barrier(empty, phase ^ 1U);
@@ -86,8 +74,8 @@ __device__ void fetch_tile(const CUtensorMap& map, std::byte* to, std::uint64_t*
 
 __device__ void fetch(const Params& p, const Shared& shared) {
   Barriers& barriers = *shared.barriers;
-  Turn k;
-  Turn v;
+  Turn<kStages> k;
+  Turn<kStages> v;
   unsigned q_phase = 0;
   const auto fetch_values = [&](const Tile& tile, int j) {
     fetch_tile(p.v, shared.v(v.stage), &barriers.v_full[v.stage], &barriers.v_empty[v.stage],
@@ -263,8 +251,8 @@ __device__ void attend(const Params& p, const Shared& shared, int warpgroup) {
   Scores scores;
   Sums sums;
   Probabilities probabilities;
-  Turn k;
-  Turn v;
+  Turn<kStages> k;
+  Turn<kStages> v;
   unsigned q_phase = 0;
   if (warpgroup == 1) give_turn(0);
   for (int i = static_cast<int>(blockIdx.x); i < p.count; i += static_cast<int>(gridDim.x)) {

@@ -61,6 +61,19 @@ __device__ inline void wait_barrier(std::uint64_t* barrier, unsigned parity) {
       : "memory");
 }
 
+/// Where in a ring of stages a thread is, and the parity of its barriers there.
+template <int kStages>
+struct Turn {
+  int stage = 0;
+  unsigned phase = 0;
+  __device__ void next() {
+    if (++stage == kStages) {
+      stage = 0;
+      phase ^= 1U;
+    }
+  }
+};
+
 __device__ inline unsigned rank_in_cluster() {
   unsigned rank = 0;
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));

@@ -82,24 +82,12 @@ struct Shared {
   __device__ std::byte* w(int stage) const { return x(stage) + kXBytes; }
 };
 
-/// Where in the ring of stages a thread is.
-struct Turn {
-  int stage = 0;
-  unsigned phase = 0;
-  __device__ void next() {
-    if (++stage == kStages) {
-      stage = 0;
-      phase ^= 1U;
-    }
-  }
-};
-
 template <typename Element>
 __device__ void fetch(const Params& p, const Shared& shared) {
   constexpr int kStep = kDepth / static_cast<int>(sizeof(Element));
   const int rank = static_cast<int>(rank_in_cluster());
   const int total = p.row_tiles * p.column_tiles;
-  Turn turn;
+  Turn<kStages> turn;
   for (int i = static_cast<int>(blockIdx.x) / kCluster; i < total;
        i += static_cast<int>(gridDim.x) / kCluster) {
     const Tile tile = tile_at(p, i);
@@ -126,7 +114,7 @@ __device__ inline void release(const Shared& shared, int stage) {
 /// A product of 64 rows and 256 columns, whose last part is still under way at the end. Returns the
 /// stage that this part reads.
 template <typename Element>
-__device__ int multiply(const Params& p, const Shared& shared, int warpgroup, Turn& turn,
+__device__ int multiply(const Params& p, const Shared& shared, int warpgroup, Turn<kStages>& turn,
                         float (&sums)[kColumns / 2]) {
   int before = 0;
   for (int k = 0; k < p.stages_of_k; ++k) {
@@ -381,7 +369,7 @@ __device__ void multiply_tiles(const Params& p, const Shared& shared, int warpgr
   const Columns columns{thread % 32};
   const bool uniform = p.args.bias == nullptr && p.args.row_scales == nullptr;
   float sums[kColumns / 2];
-  Turn turn;
+  Turn<kStages> turn;
   int parity = 0;
   for (int i = static_cast<int>(blockIdx.x) / kCluster; i < total;
        i += static_cast<int>(gridDim.x) / kCluster) {
@@ -481,9 +469,9 @@ CUtensorMap map_of_w(const ProjectionArgs& args) {
       {static_cast<std::uint32_t>(kDepth / element_bytes(args)), 2, 4, 4, kHalf / kOrdered});
 }
 
-bool rows_aligned(const RowView& view, std::int64_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 &&
-         view.row_stride * bytes % (8 * bytes) == 0;
+/// 8 elements, codes or bf16, can be written at once.
+bool rows_aligned(const RowView& view) {
+  return reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 && view.row_stride % 8 == 0;
 }
 
 int count_clusters() { return multiprocessors() / kCluster; }
@@ -522,12 +510,11 @@ bool projection_fills_device(std::int64_t rows, const ProjectionArgs& args) {
 bool projection_fits(const ProjectionArgs& args) {
   const std::int64_t bytes = element_bytes(args);
   const bool heads =
-      args.heads == 0 ||
-      (args.head_dim == kProjectedHeadDim && rows_aligned(args.q, args.codes ? 1 : 2) &&
-       rows_aligned(args.k, args.codes ? 1 : 2) && rows_aligned(args.v, 2));
+      args.heads == 0 || (args.head_dim == kProjectedHeadDim && rows_aligned(args.q) &&
+                          rows_aligned(args.k) && rows_aligned(args.v));
   const bool gated = args.gated % kOrdered == 0 &&
                      (args.gated == 0 || args.activation == ops::Activation::kSilu) &&
-                     (args.gated == 0 || rows_aligned(args.y, args.y_reciprocal != 0 ? 1 : 2));
+                     (args.gated == 0 || rows_aligned(args.y));
   return heads && gated && args.x.cols * bytes % 16 == 0 && args.x.row_stride * bytes % 16 == 0 &&
          reinterpret_cast<std::uintptr_t>(args.x.data) % 16 == 0 &&
          reinterpret_cast<std::uintptr_t>(args.weight) % 16 == 0;
