@@ -22,6 +22,10 @@ std::unique_ptr<Recording> Backend::record(std::function<void()> work) {
   return std::make_unique<RunAgain>(std::move(work));
 }
 
+AttentionOperands Backend::e4m3_heads(const Shape& /*shape*/) {
+  throw Error(ErrorCode::kInternal, "e4m3_heads: this backend has no attention of codes");
+}
+
 void Backend::project_heads(std::span<const HeadProjection> /*streams*/, const Rope& /*rope*/,
                             float /*eps*/, const AttentionOperands& /*out*/) {
   throw Error(ErrorCode::kInternal, "project_heads: this backend has no such kernel");

@@ -272,19 +272,15 @@ enum class AttentionPrecision : std::uint8_t {
   kE4m3,         ///< E4M3 codes with float32 sums, where BackendTraits::e4m3_attention
 };
 
-/// Where AttentionOperands::v_scale has the factor, and where its reciprocal (device libraries want
-/// scalars aligned).
-inline constexpr int kScaleElements = 8;
-inline constexpr int kReciprocalElement = 4;
-
 /// Operands of an attention, each [B, L, H, D]: activations, or E4M3 codes. The codes of q and k
 /// stand for themselves: a norm over n channels has bounded them by sqrt(n) max |weight|, and codes
-/// are as sharp at 1 as anywhere. Those of v are multiplied by max |v| / 448.
+/// are as sharp at 1 as anywhere. Those of v have scales; both lie as Backend::e4m3_heads() has made
+/// them for its kernels.
 struct AttentionOperands {
   Tensor q;
   Tensor k;
   Tensor v;
-  Tensor v_scale = {};  ///< [kScaleElements] f32, of codes
+  Tensor v_scale = {};  ///< f32, of codes
 };
 
 struct AttentionOptions {

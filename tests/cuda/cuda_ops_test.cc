@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "backends/cuda/kernels/norm_rope.h"
+
 namespace dither {
 namespace {
 
@@ -200,7 +202,7 @@ TEST_P(CudaOps, NormRopeAcrossHeadsAsCodes) {
     };
     expect_codes(codes.q, values.q, 1);
     expect_codes(codes.k, values.k, 1);
-    expect_codes(codes.v, values.v, to_floats(codes.v_scale)[ops::kReciprocalElement]);
+    expect_codes(codes.v, values.v, to_floats(codes.v_scale)[cuda::kReciprocalElement]);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "backends/cuda/kernels/flash_attention.h"
+#include "backends/cuda/kernels/norm_rope.h"
 #include "backends/cuda/kernels/quantize.h"
 #include "backends/cuda/kernels/softmax.h"
 #include "base/error.h"
@@ -30,6 +31,17 @@ HeadsView heads_view(const Tensor& tensor) {
           .batch_stride = tensor.dim(0) > 1 ? tensor.strides()[0] : tokens * token_stride};
 }
 
+FlashAttentionArgs flash_args(const ops::AttentionOperands& in,
+                              const ops::AttentionOptions& options, const Tensor& y) {
+  return {.q = heads_view(in.q),
+          .k = heads_view(in.k),
+          .batch = in.q.dim(0),
+          .heads = in.q.dim(2),
+          .scale = options.scale,
+          .y = row_view(y),
+          .y_reciprocal = options.out.e4m3_scale ? 1 / *options.out.e4m3_scale : 0};
+}
+
 /// Element 0 of a sample.
 std::byte* sample(const Tensor& tensor, std::int64_t index) {
   return tensor.slice(0, index, index + 1).raw();
@@ -48,6 +60,25 @@ Matrix heads_of(const Tensor& tensor, std::int64_t index, std::int64_t first, st
 }
 
 }  // namespace
+
+ValueBlocks value_blocks(const ops::AttentionOperands& heads) {
+  if (heads.v_scale.rank() == 1) return {};
+  return {.codes = heads.v.data<std::uint8_t>(),
+          .scales = heads.v_scale.data<float>(),
+          .blocks = heads.v.dim(2)};
+}
+
+ops::AttentionOperands AttentionKernels::e4m3_heads(const Shape& shape) {
+  const auto codes = [&](const Shape& of) { return Tensor::empty(of, DType::kF8E4M3, backend_); };
+  const auto scales = [&](const Shape& of) { return Tensor::empty(of, DType::kF32, backend_); };
+  const std::int64_t keys = shape[1];
+  if (shape[3] != kFlashHeadDim || keys < kFlashKeys) {
+    return {codes(shape), codes(shape), codes(shape), scales({kScaleElements})};
+  }
+  const std::int64_t blocks = count_value_blocks(keys);
+  return {codes(shape), codes(shape), codes({shape[0], shape[2], blocks, kValueBlockBytes}),
+          scales({shape[0], shape[2], blocks, kValueScales})};
+}
 
 void AttentionKernels::run(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                            const Tensor& y) {
@@ -72,29 +103,39 @@ bool AttentionKernels::flash(const ops::AttentionOperands& in, const ops::Attent
                      in.k.dim(1) >= kFlashKeys && !options.causal && !options.bias.defined() &&
                      y.elements() > 0;
   if (!suits) return false;
-  FlashAttentionArgs args{.q = heads_view(in.q),
-                          .k = heads_view(in.k),
-                          .v = heads_view(in.v),
-                          .batch = in.q.dim(0),
-                          .heads = in.q.dim(2),
-                          .scale = options.scale,
-                          .y = row_view(y)};
-  if (options.out.e4m3_scale) args.y_reciprocal = 1 / *options.out.e4m3_scale;
-  if (!flash_attention_fits(args)) return false;
-  launch_flash_attention(args, stream_);
+  const FlashAttentionArgs args = flash_args(in, options, y);
+  const HeadsView v = heads_view(in.v);
+  if (!flash_attention_fits(args, DType::kBF16) || !flash_values_fit(v)) return false;
+  launch_flash_attention(args, v, stream_);
   return true;
+}
+
+void AttentionKernels::flash_codes(const ops::AttentionOperands& in,
+                                   const ops::AttentionOptions& options, const Tensor& y) {
+  if (y.elements() == 0) return;
+  const ValueBlocks values = value_blocks(in);
+  const FlashAttentionArgs args = flash_args(in, options, y);
+  if (flash_attention_fits(args, DType::kF8E4M3)) {
+    return launch_flash_attention_e4m3(args, values, stream_);
+  }
+  // Where 8 elements of y cannot be written at once.
+  const Tensor aligned = Tensor::empty(y.shape(), y.dtype(), backend_);
+  launch_flash_attention_e4m3(flash_args(in, options, aligned), values, stream_);
+  backend_.copy(aligned, y);
 }
 
 void AttentionKernels::run_codes(const ops::AttentionOperands& in,
                                  const ops::AttentionOptions& options, const Tensor& y) {
-  if (options.causal || options.bias.defined() || !CudnnAttention::supports_fp8(in)) {
+  const bool blocks = value_blocks(in).codes != nullptr;
+  if (options.causal || options.bias.defined() || !(blocks || CudnnAttention::supports_fp8(in))) {
     throw Error(ErrorCode::kUnsupported,
                 "cuda: an FP8 attention has neither bias nor causal mask, and a head_dim that is a "
                 "multiple of 16, at most 128");
   }
+  if (blocks) return flash_codes(in, options, y);
   const float* const v_scale = in.v_scale.data<float>();
   const std::optional<float> wanted = options.out.e4m3_scale;
-  const Tensor unused = Tensor::empty({ops::kScaleElements}, DType::kF32, backend_);
+  const Tensor unused = Tensor::empty({kScaleElements}, DType::kF32, backend_);
   const Fp8AttentionScales scales{
       .descale_q = constants_.scalar(1),
       .descale_k = constants_.scalar(1),
@@ -102,9 +143,9 @@ void AttentionKernels::run_codes(const ops::AttentionOperands& in,
       .scale_s = constants_.scalar(kFp8ProbabilityScale),
       .descale_s = constants_.scalar(1 / kFp8ProbabilityScale),
       // A mean of values is no larger than the largest of them: its scale serves the result too.
-      .scale_o = wanted ? constants_.scalar(1 / *wanted) : v_scale + ops::kReciprocalElement,
+      .scale_o = wanted ? constants_.scalar(1 / *wanted) : v_scale + kReciprocalElement,
       .amax_s = unused.data<float>(),
-      .amax_o = unused.data<float>() + ops::kReciprocalElement};
+      .amax_o = unused.data<float>() + kReciprocalElement};
   // Hopper's kernel writes codes; a reader of activations gets them expanded.
   const Tensor codes = wanted ? y : Tensor::empty(y.shape(), DType::kF8E4M3, backend_);
   const RowView rows = row_view(codes);

@@ -4,21 +4,27 @@
 
 #include "backends/cuda/cudnn_attention.h"
 #include "backends/cuda/device_constants.h"
+#include "backends/cuda/kernels/value_blocks.h"
 #include "backends/cuda/lt_matmul.h"
 #include "ops/backend.h"
 #include "ops/types.h"
 
 namespace dither::cuda {
 
-/// softmax(scale * q k^T + bias) v: our own kernel for many keys of 128 bf16 channels without mask
-/// or bias, else cuDNN's fused one where it takes the operands, else two products around a softmax,
-/// in pieces of queries that bound the memory for the scores. E4M3 operands are cuDNN's alone.
+/// Codes of v that lie in blocks, of `keys` tokens; data is null where they lie as q's do.
+ValueBlocks value_blocks(const ops::AttentionOperands& heads);
+
+/// softmax(scale * q k^T + bias) v: our own kernels for many keys of 128 channels without mask or
+/// bias, bf16 or codes, else cuDNN's fused ones where they take the operands, else two products
+/// around a softmax, in pieces of queries that bound the memory for the scores.
 class AttentionKernels {
  public:
   AttentionKernels(ops::Backend& backend, LtMatmul& matmul, CudnnAttention& fused,
                    DeviceConstants& constants, cudaStream_t stream)
       : backend_(backend), matmul_(matmul), fused_(fused), constants_(constants), stream_(stream) {}
 
+  /// Room for codes, v's in blocks where our own kernel is faster.
+  ops::AttentionOperands e4m3_heads(const Shape& shape);
   /// Operands as in ops::attention; y: any row view [B, Lq, H D] of q's dtype, or E4M3 codes where
   /// the options say so.
   void run(const ops::AttentionOperands& in, const ops::AttentionOptions& options, const Tensor& y);
@@ -26,6 +32,8 @@ class AttentionKernels {
  private:
   bool flash(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
              const Tensor& y);
+  void flash_codes(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
+                   const Tensor& y);
   void run_codes(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                  const Tensor& y);
   void write(const ops::AttentionOperands& in, const ops::AttentionOptions& options,

@@ -146,6 +146,9 @@ class CudaBackend final : public ops::Backend {
                     std::optional<float> e4m3_scale, const Tensor& y) override {
     projections_.gated_linear(x, weights, activation, e4m3_scale, y);
   }
+  ops::AttentionOperands e4m3_heads(const Shape& shape) override {
+    return attention_.e4m3_heads(shape);
+  }
   void attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                  const Tensor& y) override {
     attention_.run(in, options, y);

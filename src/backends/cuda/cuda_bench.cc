@@ -154,6 +154,33 @@ void attention(benchmark::State& state) {
 }
 BENCHMARK(attention)->UseManualTime()->Unit(benchmark::kMicrosecond)->Arg(kWidth)->Arg(5 * kWidth);
 
+/// Of E4M3 codes, as many tokens and heads as the arguments say; blocks: our own kernel, else
+/// cuDNN's.
+void attention_of_codes(benchmark::State& state) {
+  const std::int64_t tokens = state.range(0);
+  const std::int64_t heads = state.range(1);
+  const ops::Rope rope{random({tokens, 64}, DType::kF32), random({tokens, 64}, DType::kF32)};
+  const ops::PackedQkv packed{random({1, tokens, 3 * heads * 128}), random({128}), random({128})};
+  ops::AttentionOperands in =
+      ops::norm_rope_heads({&packed, 1}, rope, heads, 1e-6F, ops::AttentionPrecision::kE4m3);
+  if (state.range(2) == 0) {
+    in.v = in.k;
+    in.v_scale = random({8}, DType::kF32);
+  }
+  const Tensor y = Tensor::empty({1, tokens, heads * 128}, DType::kF8E4M3, backend());
+  const ops::AttentionOptions options{.scale = 1 / std::sqrt(128.0F),
+                                      .out = {.tensor = y, .e4m3_scale = 0.01F}};
+  time_calls(state, [&] { ops::attention(in, options); });
+  report_flops(state, 4.0 * static_cast<double>(tokens * tokens * heads * 128));
+}
+BENCHMARK(attention_of_codes)
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond)
+    ->ArgNames({"tokens", "heads", "blocks"})
+    ->ArgsProduct({{1024, 4608}, {24}, {0, 1}})
+    ->ArgsProduct({{4608}, {48}, {0, 1}})
+    ->ArgsProduct({{32760}, {40}, {0, 1}});
+
 /// Of an autoencoder's middle block: one head over all pixels, wider than cuDNN's kernels take.
 void attention_of_pixels(benchmark::State& state) {
   const std::int64_t pixels = state.range(0);

@@ -1,7 +1,10 @@
 #include "backends/cuda/projections.h"
 
+#include <algorithm>
 #include <array>
+#include <utility>
 
+#include "backends/cuda/attention.h"
 #include "backends/cuda/cuda_check.h"
 #include "backends/cuda/kernels/elementwise.h"
 #include "backends/cuda/kernels/norm_rope.h"
@@ -22,7 +25,7 @@ NormRopeArgs norm_rope_args(const ops::PackedQkv& stream, const ops::Rope& rope,
   const std::int64_t head_dim = out.q.dim(3);
   NormRopeArgs args{};
   args.codes = out.q.dtype() == DType::kF8E4M3;
-  if (args.codes) args.v_reciprocal = out.v_scale.data<float>() + ops::kReciprocalElement;
+  if (args.codes) args.v_reciprocal = out.v_scale.data<float>() + kReciprocalElement;
   args.qkv = row_view(stream.qkv);
   args.tokens = stream.qkv.dim(1);
   args.heads = out.q.dim(2);
@@ -36,8 +39,9 @@ NormRopeArgs norm_rope_args(const ops::PackedQkv& stream, const ops::Rope& rope,
   args.eps = eps;
   args.q = rows_of(out.q);
   args.k = rows_of(out.k);
-  // In place the values stay where they are.
-  if (out.v.storage() != stream.qkv.storage()) args.v = rows_of(out.v);
+  // In place the values stay where they are; their blocks have a kernel of their own.
+  const bool blocks = args.codes && value_blocks(out).codes != nullptr;
+  if (out.v.storage() != stream.qkv.storage() && !blocks) args.v = rows_of(out.v);
   args.out_tokens = out.q.dim(1);
   args.first_token = first;
   return args;
@@ -61,7 +65,7 @@ ProjectionArgs projection_args(const ops::HeadProjection& stream, const ops::Rop
   args.first_token = first;
   args.q = rows_of(out.q);
   args.k = rows_of(out.k);
-  args.v = rows_of(values);
+  if (values.defined()) args.v = rows_of(values);
   args.codes = out.q.dtype() == DType::kF8E4M3;
   return args;
 }
@@ -89,7 +93,33 @@ Tensor zero(ops::Backend& backend, cudaStream_t stream) {
 
 void set_scales(const Tensor& largest, const ops::AttentionOperands& out, cudaStream_t stream) {
   float* const scale = out.v_scale.data<float>();
-  launch_e4m3_scales(largest.data<float>(), scale, scale + ops::kReciprocalElement, stream);
+  launch_e4m3_scales(largest.data<float>(), scale, scale + kReciprocalElement, stream);
+}
+
+/// Blocks of the values of a stream, rows [B L_s, H D].
+void block_values(const RowView& rows, const ops::AttentionOperands& out, std::int64_t first,
+                  cudaStream_t stream) {
+  launch_block_values({.v = rows,
+                       .batch = out.q.dim(0),
+                       .heads = out.q.dim(2),
+                       .first_token = first,
+                       .to = value_blocks(out)},
+                      stream);
+}
+
+void zero_blocks(const ops::AttentionOperands& out, cudaStream_t stream) {
+  launch_zero_blocks(value_blocks(out), out.q.dim(0) * out.q.dim(2), out.q.dim(1), stream);
+}
+
+/// Whether every stream has blocks of its own.
+template <typename Streams, typename Length>
+bool blocks_by_stream(const Streams& streams, const ops::AttentionOperands& out,
+                      const Length& length_of) {
+  std::int64_t first = 0;
+  return std::ranges::all_of(streams, [&](const auto& stream) {
+    const std::int64_t begin = std::exchange(first, first + length_of(stream));
+    return has_value_blocks(begin, first - begin, out.q.dim(1));
+  });
 }
 
 }  // namespace
@@ -97,7 +127,26 @@ void set_scales(const Tensor& largest, const ops::AttentionOperands& out, cudaSt
 void ProjectionKernels::norm_rope_heads(std::span<const ops::PackedQkv> streams,
                                         const ops::Rope& rope, float eps,
                                         const ops::AttentionOperands& out) {
-  if (out.q.dtype() == DType::kF8E4M3) {
+  const bool codes = out.q.dtype() == DType::kF8E4M3;
+  const bool blocks = codes && value_blocks(out).codes != nullptr;
+  if (blocks) {
+    const bool by_stream =
+        blocks_by_stream(streams, out, [](const auto& stream) { return stream.qkv.dim(1); });
+    const Tensor joint =
+        by_stream ? Tensor() : Tensor::empty(out.q.shape(), DType::kBF16, backend_);
+    std::int64_t first = 0;
+    for (const ops::PackedQkv& stream : streams) {
+      const Tensor v = values_of(stream.qkv);
+      if (by_stream) {
+        block_values(row_view(v), out, first, stream_);
+      } else {
+        backend_.copy(v, joint.slice(1, first, first + v.dim(1)).reshape(v.shape()));
+      }
+      first += v.dim(1);
+    }
+    if (!by_stream) block_values(rows_of(joint), out, 0, stream_);
+    zero_blocks(out, stream_);
+  } else if (codes) {
     const Tensor largest = zero(backend_, stream_);
     for (const ops::PackedQkv& stream : streams) {
       launch_largest_magnitude(row_view(values_of(stream.qkv)), stream.qkv.dtype(),
@@ -115,16 +164,22 @@ void ProjectionKernels::norm_rope_heads(std::span<const ops::PackedQkv> streams,
 void ProjectionKernels::project_heads(std::span<const ops::HeadProjection> streams,
                                       const ops::Rope& rope, float eps,
                                       const ops::AttentionOperands& out) {
-  // Codes of v need the largest of all values: until that is known they wait as activations.
+  // Codes of v need the largest of all values, or of a block: until that is known they wait as
+  // activations.
   const bool codes = out.q.dtype() == DType::kF8E4M3;
-  const Tensor values = codes ? Tensor::empty(out.v.shape(), DType::kBF16, backend_) : out.v;
-  const Tensor largest = codes ? zero(backend_, stream_) : Tensor();
+  const bool blocks = codes && value_blocks(out).codes != nullptr;
+  const bool by_stream =
+      blocks && blocks_by_stream(streams, out, [](const auto& stream) { return stream.x.dim(1); });
+  Tensor values = out.v;
+  if (codes) values = by_stream ? Tensor() : Tensor::empty(out.q.shape(), DType::kBF16, backend_);
+  const Tensor largest = codes && !blocks ? zero(backend_, stream_) : Tensor();
   const std::int64_t width = 3 * out.q.dim(2) * out.q.dim(3);
   std::int64_t first = 0;
   for (const ops::HeadProjection& stream : streams) {
     const std::int64_t end = first + stream.x.dim(1);
     ProjectionArgs args = projection_args(stream, rope, eps, out, values, first);
-    if (codes) args.v_largest = largest.data<float>();
+    if (by_stream) args.v_blocks = value_blocks(out);
+    if (largest.defined()) args.v_largest = largest.data<float>();
     if (stream.gated) {
       const ops::Output& y = stream.gated->out;
       add_gated(args, stream.gated->activation, y.e4m3_scale, y.tensor);
@@ -132,14 +187,20 @@ void ProjectionKernels::project_heads(std::span<const ops::HeadProjection> strea
     if (!fused(stream.x, *stream.weights, args)) {
       const Tensor product =
           Tensor::empty({stream.x.dim(0), stream.x.dim(1), stream.weights->out_features()},
-                        values.dtype(), backend_);
+                        stream.q_norm.dtype(), backend_);
       linear_.run(stream.x, *stream.weights, {}, product);
       const ops::PackedQkv packed{product.slice(-1, 0, width), stream.q_norm, stream.k_norm};
       NormRopeArgs steps = norm_rope_args(packed, rope, eps, out, first);
       if (codes) {
         const Tensor v = values_of(packed.qkv);
-        launch_largest_magnitude(row_view(v), v.dtype(), args.v_largest, stream_);
-        backend_.copy(v, values.slice(1, first, end).reshape(v.shape()));
+        if (args.v_largest != nullptr) {
+          launch_largest_magnitude(row_view(v), v.dtype(), args.v_largest, stream_);
+        }
+        if (by_stream) {
+          block_values(row_view(v), out, first, stream_);
+        } else {
+          backend_.copy(v, values.slice(1, first, end).reshape(v.shape()));
+        }
         steps.v = {};
       }
       launch_norm_rope(steps, stream_);
@@ -151,11 +212,15 @@ void ProjectionKernels::project_heads(std::span<const ops::HeadProjection> strea
     first = end;
   }
   if (!codes) return;
+  if (blocks) {
+    if (!by_stream) block_values(rows_of(values), out, 0, stream_);
+    return zero_blocks(out, stream_);
+  }
   set_scales(largest, out, stream_);
   launch_quantize_e4m3({.x = rows_of(values),
                         .codes = rows_of(out.v),
                         .dtype = values.dtype(),
-                        .device_reciprocal = out.v_scale.data<float>() + ops::kReciprocalElement},
+                        .device_reciprocal = out.v_scale.data<float>() + kReciprocalElement},
                        stream_);
 }
 

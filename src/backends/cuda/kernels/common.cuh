@@ -118,6 +118,24 @@ __device__ inline float sum_lanes(float value, int width) {
   return value;
 }
 
+/// Of 4 words each in 4 lanes, those that are `stride` apart, a power of two: lane i of them gets
+/// word i of each, in the order of lanes.
+__device__ inline void transpose(std::uint32_t (&words)[4], int lane, int stride) {
+#pragma unroll
+  for (int bit = 1; bit <= 2; bit *= 2) {
+    const bool high = (lane & (bit * stride)) != 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if ((i & bit) != 0) continue;
+      std::uint32_t& low_word = words[i];
+      std::uint32_t& high_word = words[i | bit];
+      const std::uint32_t received =
+          __shfl_xor_sync(0xFFFFFFFFU, high ? low_word : high_word, bit * stride);
+      (high ? low_word : high_word) = received;
+    }
+  }
+}
+
 /// The sum over a block of up to 1024 threads, in a fixed order; every thread gets it. `scratch`
 /// holds 32 floats.
 __device__ inline float sum_block(float value, float* scratch) {

@@ -4,11 +4,12 @@
 
 #include <cstdint>
 
+#include "backends/cuda/kernels/value_blocks.h"
 #include "tensor/tensor.h"
 
 namespace dither::cuda {
 
-/// [B, L, H, 128] bf16, with these strides in elements.
+/// [B, L, H, 128], with these strides in elements.
 struct HeadsView {
   const void* data = nullptr;
   std::int64_t tokens = 0;  ///< L
@@ -17,11 +18,11 @@ struct HeadsView {
   std::int64_t batch_stride = 0;
 };
 
-/// y = softmax(scale q k^T) v per head, float32 sums and one rounding of the probabilities to bf16.
-/// Online softmax (Milakov & Gimelshein 2018) over tiles of keys (Dao et al. 2022), with the
-/// overlap of products and exponentials of FlashAttention-3 (Shah et al. 2024).
+/// y = softmax(scale q k^T) v per head with float32 sums. Online softmax (Milakov & Gimelshein
+/// 2018) over tiles of keys (Dao et al. 2022), with the overlap of products and exponentials of
+/// FlashAttention-3 (Shah et al. 2024).
 struct FlashAttentionArgs {
-  HeadsView q, k, v;  ///< k and v have the same tokens, at least one
+  HeadsView q, k;  ///< of k at least one token
   std::int64_t batch = 0;
   std::int64_t heads = 0;
   float scale = 1;         ///< positive
@@ -31,9 +32,19 @@ struct FlashAttentionArgs {
 
 inline constexpr std::int64_t kFlashHeadDim = 128;
 
-/// Whether strides and addresses are such that the kernel can take them.
-bool flash_attention_fits(const FlashAttentionArgs& args);
-/// Needs flash_attention_fits().
-void launch_flash_attention(const FlashAttentionArgs& args, cudaStream_t stream);
+/// Whether strides and addresses are such that the kernels can take them; `element` is q's and k's.
+bool flash_attention_fits(const FlashAttentionArgs& args, DType element);
+bool flash_values_fit(const HeadsView& v);
+
+/// q, k and v in bf16, v of k's tokens; the probabilities are rounded to bf16 once. Needs
+/// flash_attention_fits() and flash_values_fit().
+void launch_flash_attention(const FlashAttentionArgs& args, const HeadsView& v,
+                            cudaStream_t stream);
+
+/// q and k are E4M3 codes that stand for themselves, v blocks of k's tokens. The probabilities,
+/// times the scale of their block of values, become codes that fill the format's range. Needs
+/// flash_attention_fits().
+void launch_flash_attention_e4m3(const FlashAttentionArgs& args, const ValueBlocks& v,
+                                 cudaStream_t stream);
 
 }  // namespace dither::cuda

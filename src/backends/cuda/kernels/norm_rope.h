@@ -40,6 +40,11 @@ void launch_norm_rope(const NormRopeArgs& args, cudaStream_t stream);
 /// same bits. Reads x once.
 void launch_largest_magnitude(const RowView& x, DType dtype, float* largest, cudaStream_t stream);
 
+/// Where AttentionOperands::v_scale has the one factor of codes of v that lie as q's do, and where
+/// its reciprocal: cuDNN wants scalars aligned.
+inline constexpr int kScaleElements = 8;
+inline constexpr int kReciprocalElement = 4;
+
 /// Of the largest magnitude m of a tensor: *scale = m / 448, *reciprocal = 448 / m; 1 and 1 for m =
 /// 0.
 void launch_e4m3_scales(const float* largest, float* scale, float* reciprocal, cudaStream_t stream);

@@ -5,13 +5,15 @@
 
 #include "backends/cuda/cuda_check.h"
 #include "backends/cuda/kernels/common.cuh"
-#include "backends/cuda/kernels/float8.cuh"
 #include "backends/cuda/kernels/hopper.cuh"
 #include "backends/cuda/kernels/projection.h"
+#include "backends/cuda/kernels/projection_epilogue.cuh"
 #include "backends/cuda/kernels/tensor_map.h"
 
 namespace dither::cuda {
 namespace {
+
+using namespace epilogue;  // NOLINT(google-build-using-namespace)
 
 // A block of three warpgroups makes tiles of 128 x 256: one thread of the first fetches, the other
 // two multiply 64 rows each. Two blocks make a cluster: they have 256 rows and the same columns,
@@ -19,20 +21,13 @@ namespace {
 constexpr int kWarpgroup = 128;
 constexpr int kThreads = 3 * kWarpgroup;
 constexpr int kCluster = 2;
-constexpr int kRows = 128;     ///< of x, per block
-constexpr int kColumns = 256;  ///< of the product: two halves from different places of the weight
-constexpr int kHalf = 128;
+constexpr int kRows = 128;   ///< of x, per block
 constexpr int kDepth = 128;  ///< bytes of a row per stage: the swizzle's width
 constexpr int kStages = 4;
 constexpr int kXBytes = kRows * kDepth;
 constexpr int kWBytes = kColumns * kDepth;
 constexpr int kStageBytes = kXBytes + kWBytes;
 constexpr int kSharedBytes = kStages * kStageBytes + 1024;  // to begin at a multiple of 1024
-
-// A thread of a product holds, of every 8 columns, 2: the weight's rows come into shared memory in
-// such an order that the 8 that a thread holds of 32 are neighbours, 16 bytes of a result. Row n of
-// shared memory, n = 32 t + 8 h + 2 q + e, is the weight's row 32 t + 8 q + 2 h + e.
-constexpr int kOrdered = 32;
 
 /// At most so many row tiles are walked through before the next columns. x's rows stay in the
 /// second-level cache meanwhile, and every group reads the whole weight once more: of FLUX.2's 18
@@ -70,8 +65,6 @@ __device__ int weight_row(const Params& p, int column, int half) {
   const int gated = heads + (column - p.head_tiles) * kHalf;
   return half == 0 ? gated : gated + static_cast<int>(p.args.gated);
 }
-
-using Norms = Bf16[2][kProjectedHeadDim];  // of q and of k
 
 struct Shared {
   std::byte* stages;
@@ -142,227 +135,11 @@ __device__ int multiply(const Params& p, const Shared& shared, int warpgroup, Tu
   return before;
 }
 
-/// Which columns of a half a thread has: 8 from 32 t + 8 (lane % 4) on, of rows lane / 4 + 8 r.
-struct Columns {
-  int lane;
-  __device__ int first(int t) const { return kOrdered * t + 8 * (lane % 4); }
-};
-
-/// Those 8 sums. All arguments but the array are compile-time constants where it is inlined.
-__device__ inline void take(const float (&sums)[kColumns / 2], int half, int t, int r,
-                            float (&v)[8]) {
-#pragma unroll
-  for (int j = 0; j < 8; ++j) v[j] = sums[(half * 16 + t * 4 + j / 2) * 4 + r * 2 + j % 2];
-}
-
-/// What a column of the product is multiplied by, and what is added.
-__device__ inline float2 scale_and_bias(const ProjectionArgs& args, int n) {
-  if (n >= args.n) return make_float2(0, 0);
-  const auto* const bias = static_cast<const Bf16*>(args.bias);
-  return make_float2(args.row_scales != nullptr ? args.row_scales[n] : args.alpha,
-                     bias != nullptr ? to_f32(bias[n]) : 0.0F);
-}
-
-/// The same where all columns have one scale and none has a bias.
-__device__ inline void scale_all(float (&sums)[kColumns / 2], float scale) {
-#pragma unroll
-  for (float& sum : sums) sum *= scale;
-}
-
-/// product * scale + bias, in place.
-__device__ inline void finish(float (&sums)[kColumns / 2], const float2* columns_of_tile,
-                              Columns columns) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-#pragma unroll
-    for (int t = 0; t < kHalf / kOrdered; ++t) {
-#pragma unroll
-      for (int j = 0; j < 8; j += 2) {
-        const float4 two =
-            *reinterpret_cast<const float4*>(columns_of_tile + half * kHalf + columns.first(t) + j);
-#pragma unroll
-        for (int r = 0; r < 2; ++r) {
-          float* const sum = &sums[(half * 16 + t * 4 + j / 2) * 4 + r * 2];
-          sum[0] = fmaf(sum[0], two.x, two.y);
-          sum[1] = fmaf(sum[1], two.z, two.w);
-        }
-      }
-    }
-  }
-}
-
-/// x * sigmoid(x), within 2^-21 of it.
-__device__ inline float silu(float x) { return __fdividef(x, 1.0F + __expf(-x)); }
-
-__device__ inline void store_bf16(const float (&v)[8], RowView to, std::int64_t offset) {
-  store(v, reinterpret_cast<Bf16*>(to.data) + offset);
-}
-
-/// As store_codes() of rounded values, but every NaN becomes 0x7F.
-__device__ inline void store_e4m3(const float (&v)[8], float reciprocal, RowView to,
-                                  std::int64_t offset) {
-  std::uint32_t words[2] = {};
-#pragma unroll
-  for (int j = 0; j < 8; j += 2) {
-    const float2 pair =
-        make_float2(rounded<Bf16>(v[j]) * reciprocal, rounded<Bf16>(v[j + 1]) * reciprocal);
-    words[j / 4] |=
-        static_cast<std::uint32_t>(__nv_cvt_float2_to_fp8x2(pair, __NV_SATFINITE, __NV_E4M3))
-        << (8 * (j % 4));
-  }
-  *reinterpret_cast<uint2*>(reinterpret_cast<std::uint8_t*>(to.data) + offset) =
-      make_uint2(words[0], words[1]);
-}
-
-__device__ void write_gated(const ProjectionArgs& args, const float (&sums)[kColumns / 2], int row,
-                            int column, Columns columns) {
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const std::int64_t y_row = row + 8 * r;
-    if (y_row >= args.x.rows) continue;
-#pragma unroll
-    for (int t = 0; t < kHalf / kOrdered; ++t) {
-      const std::int64_t y_column = column + columns.first(t);
-      if (y_column >= args.gated) continue;
-      float a[8];
-      float b[8];
-      take(sums, 0, t, r, a);
-      take(sums, 1, t, r, b);
-#pragma unroll
-      for (int j = 0; j < 8; ++j) a[j] = silu(a[j]) * b[j];
-      const std::int64_t offset = y_row * args.y.row_stride + y_column;
-      if (args.y_reciprocal != 0) {
-        store_e4m3(a, args.y_reciprocal, args.y, offset);
-      } else {
-        store_bf16(a, args.y, offset);
-      }
-    }
-  }
-}
-
-/// 1 / rms of a head's row.
-__device__ inline float norm_factor(const float (&sums)[kColumns / 2], int half, int r, float eps) {
-  float squares = 0;
-#pragma unroll
-  for (int i = 0; i < 32; ++i) {
-    const float x = sums[(half * 16 + i / 2) * 4 + r * 2 + i % 2];
-    squares = fmaf(x, x, squares);
-  }
-  return rsqrtf(sum_lanes(squares, 4) * (1.0F / kProjectedHeadDim) + eps);
-}
-
-/// The angles of a thread's two rows, and where these rows go.
-struct Rows {
-  float cos[2][4][4];  ///< row, t, pair
-  float sin[2][4][4];
-  int out[2];  ///< rows of q, k and v; negative: outside
-};
-
-__device__ inline void load_rows(const ProjectionArgs& args, int row, bool rotated, Columns columns,
-                                 Rows& rows) {
-  const auto tokens = static_cast<int>(args.tokens);
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const int x_row = row + 8 * r;
-    const bool inside = x_row < args.x.rows;
-    const int token = x_row % tokens;
-    rows.out[r] = inside ? x_row / tokens * static_cast<int>(args.out_tokens) +
-                               static_cast<int>(args.first_token) + token
-                         : -1;
-    if (!inside || !rotated) continue;
-    const std::int64_t first = static_cast<std::int64_t>(token) * (kProjectedHeadDim / 2);
-#pragma unroll
-    for (int t = 0; t < 4; ++t) {
-      load(args.cos + first + columns.first(t) / 2, rows.cos[r][t]);
-      load(args.sin + first + columns.first(t) / 2, rows.sin[r][t]);
-    }
-  }
-}
-
-/// One head of q or k.
-__device__ void write_rotated(const ProjectionArgs& args, const float (&sums)[kColumns / 2],
-                              int half, RowView to, int column, const Bf16* norm, const Rows& rows,
-                              Columns columns) {
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const float factor = norm_factor(sums, half, r, args.eps);
-    if (rows.out[r] < 0) continue;
-    const std::int64_t offset = rows.out[r] * to.row_stride + column;
-#pragma unroll
-    for (int t = 0; t < 4; ++t) {
-      float v[8];
-      float w[8];
-      take(sums, half, t, r, v);
-      load(norm + columns.first(t), w);
-#pragma unroll
-      for (int j = 0; j < 8; j += 2) {
-        const float a = v[j] * factor * w[j];
-        const float b = v[j + 1] * factor * w[j + 1];
-        const float cos = rows.cos[r][t][j / 2];
-        const float sin = rows.sin[r][t][j / 2];
-        v[j] = a * cos - b * sin;
-        v[j + 1] = b * cos + a * sin;
-      }
-      if (args.codes) {
-        store_e4m3(v, 1.0F, to, offset + columns.first(t));
-      } else {
-        store_bf16(v, to, offset + columns.first(t));
-      }
-    }
-  }
-}
-
-/// One head of v. Returns its largest magnitude in this thread.
-__device__ float write_values(const ProjectionArgs& args, const float (&sums)[kColumns / 2],
-                              int half, int column, const Rows& rows, Columns columns) {
-  float largest = 0;
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    if (rows.out[r] < 0) continue;
-    const std::int64_t offset = rows.out[r] * args.v.row_stride + column;
-#pragma unroll
-    for (int t = 0; t < 4; ++t) {
-      float v[8];
-      take(sums, half, t, r, v);
-#pragma unroll
-      for (int j = 0; j < 8; ++j) largest = fmaxf(largest, fabsf(v[j]));
-      store_bf16(v, args.v, offset + columns.first(t));
-    }
-  }
-  return rounded<Bf16>(largest);
-}
-
-/// Two heads of q, k or v. `norms` are those of q and k.
-__device__ void write_heads(const ProjectionArgs& args, const float (&sums)[kColumns / 2],
-                            int first_head, const Norms& norms, const Rows& rows, Columns columns) {
-  const auto heads = static_cast<int>(args.heads);
-  float largest = 0;
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int head = first_head + half;
-    const int part = head / heads;
-    const int column = head % heads * static_cast<int>(kProjectedHeadDim);
-    if (part < 2) {
-      write_rotated(args, sums, half, part == 0 ? args.q : args.k, column, norms[part], rows,
-                    columns);
-    } else if (part == 2) {
-      largest = fmaxf(largest, write_values(args, sums, half, column, rows, columns));
-    }
-  }
-  if (args.v_largest == nullptr || first_head + 1 < 2 * heads) return;
-  for (int offset = 16; offset > 0; offset /= 2) {
-    largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, offset));
-  }
-  // Floats that are not negative order like their bits.
-  if (columns.lane == 0 && largest > 0) {
-    atomicMax(reinterpret_cast<unsigned*>(args.v_largest), __float_as_uint(largest));
-  }
-}
-
 template <typename Element>
 __device__ void multiply_tiles(const Params& p, const Shared& shared, int warpgroup) {
   // Of the tile before, warps may still read what is here.
   __shared__ float2 columns_of_tiles[2][2][kColumns];
+  __shared__ float scratch[2][2][8];
   const int total = p.row_tiles * p.column_tiles;
   const int rank = static_cast<int>(rank_in_cluster());
   const int thread = static_cast<int>(threadIdx.x) % kWarpgroup;
@@ -380,7 +157,8 @@ __device__ void multiply_tiles(const Params& p, const Shared& shared, int warpgr
       of_columns[half] = scale_and_bias(p.args, weight_row(p, tile.column, half) + thread);
     }
     const int last = multiply<Element>(p, shared, warpgroup, turn, sums);
-    const int row = tile.row + rank * kRows + warpgroup * 64 + thread / 32 * 16 + columns.lane / 4;
+    const Group group{warpgroup, thread / 32, tile.row + rank * kRows + warpgroup * 64};
+    const int row = group.row + group.warp * 16 + columns.lane / 4;
     const bool of_heads = tile.column < p.head_tiles;
     Rows rows;
     if (of_heads) {
@@ -401,7 +179,8 @@ __device__ void multiply_tiles(const Params& p, const Shared& shared, int warpgr
       finish(sums, columns_of_tile, columns);
     }
     if (of_heads) {
-      write_heads(p.args, sums, 2 * tile.column, shared.norms, rows, columns);
+      write_heads(p.args, sums, 2 * tile.column, shared.norms, rows, columns, group,
+                  scratch[parity][warpgroup]);
     } else {
       write_gated(p.args, sums, row, (tile.column - p.head_tiles) * kHalf, columns);
     }
@@ -474,6 +253,13 @@ bool rows_aligned(const RowView& view) {
   return reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 && view.row_stride % 8 == 0;
 }
 
+/// A warpgroup's 64 rows of x are a block's keys.
+bool blocks_fit(const ProjectionArgs& args) {
+  const bool one_sample = args.x.rows == args.tokens;
+  return has_value_blocks(args.first_token, args.tokens, args.out_tokens) &&
+         (one_sample || args.tokens % kValueBlockKeys == 0);
+}
+
 int count_clusters() { return multiprocessors() / kCluster; }
 
 int tiles(std::int64_t count, std::int64_t size) {
@@ -510,8 +296,9 @@ bool projection_fills_device(std::int64_t rows, const ProjectionArgs& args) {
 bool projection_fits(const ProjectionArgs& args) {
   const std::int64_t bytes = element_bytes(args);
   const bool heads =
-      args.heads == 0 || (args.head_dim == kProjectedHeadDim && rows_aligned(args.q) &&
-                          rows_aligned(args.k) && rows_aligned(args.v));
+      args.heads == 0 ||
+      (args.head_dim == kProjectedHeadDim && rows_aligned(args.q) && rows_aligned(args.k) &&
+       (args.v_blocks.codes != nullptr ? blocks_fit(args) : rows_aligned(args.v)));
   const bool gated = args.gated % kOrdered == 0 &&
                      (args.gated == 0 || args.activation == ops::Activation::kSilu) &&
                      (args.gated == 0 || rows_aligned(args.y));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "backends/cuda/kernels/value_blocks.h"
 #include "ops/types.h"
 #include "tensor/tensor.h"
 
@@ -36,6 +37,7 @@ struct ProjectionArgs {
   RowView q, k, v;             ///< [samples out_tokens, H D] bf16
   bool codes = false;          ///< q and k are E4M3 codes of their bf16 values
   float* v_largest = nullptr;  ///< *v_largest = max(*v_largest, max |v|), or null
+  ValueBlocks v_blocks;        ///< of out_tokens keys, in place of v, or null; every NaN is 0x7F
 
   std::int64_t gated = 0;  ///< F; 0: none
   ops::Activation activation = ops::Activation::kNone;
