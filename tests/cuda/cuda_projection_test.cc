@@ -96,7 +96,7 @@ Projected project(Inputs& in, const Case& c, Weights format,
 }
 
 const std::array<Case, 5> kCases = {{{1, {3205}, 3, 80, 0},
-                                     {1, {128, 2801}, 3, 80, 0},
+                                     {1, {128, 3205}, 3, 80, 0},
                                      {2, {1601}, 3, 48, 0},
                                      {1, {77, 2801}, 3, 144, 96},
                                      {1, {3277}, 2, 208, 224}}};

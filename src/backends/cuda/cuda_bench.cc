@@ -9,6 +9,8 @@
 
 #include "backends/cuda/cuda_backend.h"
 #include "backends/cuda/cuda_check.h"
+#include "backends/cuda/kernels/norm_rope.h"
+#include "backends/cuda/kernels/quantize.h"
 #include "ops/ops.h"
 #include "tensor/float8.h"
 
@@ -154,8 +156,20 @@ void attention(benchmark::State& state) {
 }
 BENCHMARK(attention)->UseManualTime()->Unit(benchmark::kMicrosecond)->Arg(kWidth)->Arg(5 * kWidth);
 
-/// Of E4M3 codes, as many tokens and heads as the arguments say; blocks: our own kernel, else
-/// cuDNN's.
+double relative_error(const Tensor& actual, const Tensor& expected) {
+  const Tensor a = backend().download(ops::cast(actual, DType::kF32));
+  const Tensor e = backend().download(ops::cast(expected, DType::kF32));
+  double errors = 0;
+  double squares = 0;
+  for (std::int64_t i = 0; i < e.elements(); ++i) {
+    errors += std::pow(a.data<float>()[i] - e.data<float>()[i], 2);
+    squares += std::pow(e.data<float>()[i], 2);
+  }
+  return std::sqrt(errors / squares);
+}
+
+/// Of E4M3 codes, as many tokens and heads as the arguments say, and its error against that of
+/// bf16; blocks: our own kernel, else cuDNN's.
 void attention_of_codes(benchmark::State& state) {
   const std::int64_t tokens = state.range(0);
   const std::int64_t heads = state.range(1);
@@ -163,14 +177,30 @@ void attention_of_codes(benchmark::State& state) {
   const ops::PackedQkv packed{random({1, tokens, 3 * heads * 128}), random({128}), random({128})};
   ops::AttentionOperands in =
       ops::norm_rope_heads({&packed, 1}, rope, heads, 1e-6F, ops::AttentionPrecision::kE4m3);
+  const ops::AttentionOptions options{.scale = 1 / std::sqrt(128.0F)};
+  const ops::AttentionOperands activations = ops::norm_rope_heads({&packed, 1}, rope, heads, 1e-6F);
+  const Tensor expected = ops::attention(activations, options);
   if (state.range(2) == 0) {
-    in.v = in.k;
-    in.v_scale = random({8}, DType::kF32);
+    const cudaStream_t stream = stream_of(backend());
+    const Tensor values = ops::contiguous(activations.v);
+    const Tensor largest = backend().upload(Tensor::host({1}, DType::kF32), DType::kF32);
+    in.v = Tensor::empty(in.q.shape(), DType::kF8E4M3, backend());
+    in.v_scale = Tensor::empty({kScaleElements}, DType::kF32, backend());
+    float* const scale = in.v_scale.data<float>();
+    const auto rows = [&](const Tensor& t) { return row_view(t.reshape({tokens, heads * 128})); };
+    launch_largest_magnitude(rows(values), DType::kBF16, largest.data<float>(), stream);
+    launch_e4m3_scales(largest.data<float>(), scale, scale + kReciprocalElement, stream);
+    launch_quantize_e4m3({.x = rows(values),
+                          .codes = rows(in.v),
+                          .dtype = DType::kBF16,
+                          .device_reciprocal = scale + kReciprocalElement},
+                         stream);
   }
+  state.counters["error"] = relative_error(ops::attention(in, options), expected);
   const Tensor y = Tensor::empty({1, tokens, heads * 128}, DType::kF8E4M3, backend());
-  const ops::AttentionOptions options{.scale = 1 / std::sqrt(128.0F),
-                                      .out = {.tensor = y, .e4m3_scale = 0.01F}};
-  time_calls(state, [&] { ops::attention(in, options); });
+  ops::AttentionOptions codes = options;
+  codes.out = {.tensor = y, .e4m3_scale = 0.01F};
+  time_calls(state, [&] { ops::attention(in, codes); });
   report_flops(state, 4.0 * static_cast<double>(tokens * tokens * heads * 128));
 }
 BENCHMARK(attention_of_codes)

@@ -111,14 +111,16 @@ void zero_blocks(const ops::AttentionOperands& out, cudaStream_t stream) {
   launch_zero_blocks(value_blocks(out), out.q.dim(0) * out.q.dim(2), out.q.dim(1), stream);
 }
 
-/// Whether every stream has blocks of its own.
+/// Whether every stream has blocks of its own, and tiles of a projection's rows are their keys.
 template <typename Streams, typename Length>
 bool blocks_by_stream(const Streams& streams, const ops::AttentionOperands& out,
                       const Length& length_of) {
+  // A sample that does not end with a block moves the next one's rows.
+  const std::int64_t end = out.q.dim(0) == 1 ? out.q.dim(1) : 0;
   std::int64_t first = 0;
   return std::ranges::all_of(streams, [&](const auto& stream) {
     const std::int64_t begin = std::exchange(first, first + length_of(stream));
-    return has_value_blocks(begin, first - begin, out.q.dim(1));
+    return has_value_blocks(begin, first - begin, end);
   });
 }
 
@@ -131,6 +133,7 @@ void ProjectionKernels::norm_rope_heads(std::span<const ops::PackedQkv> streams,
   const bool blocks = codes && value_blocks(out).codes != nullptr;
   if (blocks) {
     const bool by_stream =
+        streams.size() == 1 ||
         blocks_by_stream(streams, out, [](const auto& stream) { return stream.qkv.dim(1); });
     const Tensor joint =
         by_stream ? Tensor() : Tensor::empty(out.q.shape(), DType::kBF16, backend_);

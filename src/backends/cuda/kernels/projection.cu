@@ -255,7 +255,7 @@ bool rows_aligned(const RowView& view) {
 
 /// A warpgroup's 64 rows of x are a block's keys.
 bool blocks_fit(const ProjectionArgs& args) {
-  const bool one_sample = args.x.rows == args.tokens;
+  const bool one_sample = args.q.rows == args.out_tokens;
   return has_value_blocks(args.first_token, args.tokens, args.out_tokens) &&
          (one_sample || args.tokens % kValueBlockKeys == 0);
 }
