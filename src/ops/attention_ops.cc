@@ -43,7 +43,10 @@ AttentionOperands empty_codes(const Check& check, const Shape& shape, DType dtyp
   }
   check.that(dtype == DType::kBF16 && shape[-1] % 16 == 0,
              "FP8 needs BF16 streams and a head_dim that is a multiple of 16");
-  return backend.e4m3_heads(shape);
+  const auto codes = [&](const Shape& of) { return Tensor::empty(of, DType::kF8E4M3, backend); };
+  const E4m3Values values = backend.e4m3_values(shape);
+  return {codes(shape), codes(shape), codes(values.codes),
+          Tensor::empty(values.scales, DType::kF32, backend)};
 }
 
 /// The dtype of the results of a layer that reads x.

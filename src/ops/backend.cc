@@ -22,8 +22,8 @@ std::unique_ptr<Recording> Backend::record(std::function<void()> work) {
   return std::make_unique<RunAgain>(std::move(work));
 }
 
-AttentionOperands Backend::e4m3_heads(const Shape& /*shape*/) {
-  throw Error(ErrorCode::kInternal, "e4m3_heads: this backend has no attention of codes");
+E4m3Values Backend::e4m3_values(const Shape& /*heads*/) const {
+  throw Error(ErrorCode::kInternal, "e4m3_values: this backend has no attention of codes");
 }
 
 void Backend::project_heads(std::span<const HeadProjection> /*streams*/, const Rope& /*rope*/,

@@ -138,9 +138,9 @@ class Backend : public Device {
   /// What a report calls the device: its model, where a backend knows it.
   virtual std::string description() const { return std::string(name()); }
   virtual BackendTraits traits() const { return {}; }
-  /// Room for E4M3 codes of heads of `shape` [B, L, H, D], D a multiple of 16, as this backend's
-  /// attention reads them. Needs BackendTraits::e4m3_attention.
-  virtual AttentionOperands e4m3_heads(const Shape& shape);
+  /// How this backend's attention reads E4M3 codes of v, `heads` [B, L, H, D], D a multiple of 16.
+  /// Needs BackendTraits::e4m3_attention.
+  virtual E4m3Values e4m3_values(const Shape& heads) const;
 
   /// Work to be repeated: `work` calls ops on tensors that stay where they are and leaves its
   /// results in such tensors. What it does must not depend on the contents of tensors or on

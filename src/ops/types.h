@@ -274,13 +274,18 @@ enum class AttentionPrecision : std::uint8_t {
 
 /// Operands of an attention, each [B, L, H, D]: activations, or E4M3 codes. The codes of q and k
 /// stand for themselves: a norm over n channels has bounded them by sqrt(n) max |weight|, and codes
-/// are as sharp at 1 as anywhere. Those of v have scales; both lie as Backend::e4m3_heads() has made
-/// them for its kernels.
+/// are as sharp at 1 as anywhere. Those of v have scales; both lie as Backend::e4m3_values() says.
 struct AttentionOperands {
   Tensor q;
   Tensor k;
   Tensor v;
   Tensor v_scale = {};  ///< f32, of codes
+};
+
+/// Shapes of AttentionOperands::v and v_scale where they are codes.
+struct E4m3Values {
+  Shape codes;
+  Shape scales;
 };
 
 struct AttentionOptions {

@@ -62,8 +62,8 @@ class ForwardingBackend : public ops::Backend {
               const ops::LinearEpilogue& epilogue, const Tensor& y) override {
     inner_->linear(x, weights, epilogue, y);
   }
-  ops::AttentionOperands e4m3_heads(const Shape& shape) override {
-    return inner_->e4m3_heads(shape);
+  ops::E4m3Values e4m3_values(const Shape& heads) const override {
+    return inner_->e4m3_values(heads);
   }
   void project_heads(std::span<const ops::HeadProjection> streams, const ops::Rope& rope, float eps,
                      const ops::AttentionOperands& out) override {

@@ -68,16 +68,12 @@ ValueBlocks value_blocks(const ops::AttentionOperands& heads) {
           .blocks = heads.v.dim(2)};
 }
 
-ops::AttentionOperands AttentionKernels::e4m3_heads(const Shape& shape) {
-  const auto codes = [&](const Shape& of) { return Tensor::empty(of, DType::kF8E4M3, backend_); };
-  const auto scales = [&](const Shape& of) { return Tensor::empty(of, DType::kF32, backend_); };
-  const std::int64_t keys = shape[1];
-  if (shape[3] != kFlashHeadDim || keys < kFlashKeys) {
-    return {codes(shape), codes(shape), codes(shape), scales({kScaleElements})};
-  }
+ops::E4m3Values e4m3_values(const Shape& heads) {
+  const std::int64_t keys = heads[1];
+  if (heads[3] != kFlashHeadDim || keys < kFlashKeys) return {heads, {kScaleElements}};
   const std::int64_t blocks = count_value_blocks(keys);
-  return {codes(shape), codes(shape), codes({shape[0], shape[2], blocks, kValueBlockBytes}),
-          scales({shape[0], shape[2], blocks, kValueScales})};
+  return {{heads[0], heads[2], blocks, kValueBlockBytes},
+          {heads[0], heads[2], blocks, kValueScales}};
 }
 
 void AttentionKernels::run(const ops::AttentionOperands& in, const ops::AttentionOptions& options,

@@ -11,6 +11,9 @@
 
 namespace dither::cuda {
 
+/// Backend::e4m3_values(): blocks where the attention is our own kernel's.
+ops::E4m3Values e4m3_values(const Shape& heads);
+
 /// Codes of v that lie in blocks, of `keys` tokens; data is null where they lie as q's do.
 ValueBlocks value_blocks(const ops::AttentionOperands& heads);
 
@@ -23,8 +26,6 @@ class AttentionKernels {
                    DeviceConstants& constants, cudaStream_t stream)
       : backend_(backend), matmul_(matmul), fused_(fused), constants_(constants), stream_(stream) {}
 
-  /// Room for codes, v's in blocks where our own kernel is faster.
-  ops::AttentionOperands e4m3_heads(const Shape& shape);
   /// Operands as in ops::attention; y: any row view [B, Lq, H D] of q's dtype, or E4M3 codes where
   /// the options say so.
   void run(const ops::AttentionOperands& in, const ops::AttentionOptions& options, const Tensor& y);

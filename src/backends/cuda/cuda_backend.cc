@@ -146,8 +146,8 @@ class CudaBackend final : public ops::Backend {
                     std::optional<float> e4m3_scale, const Tensor& y) override {
     projections_.gated_linear(x, weights, activation, e4m3_scale, y);
   }
-  ops::AttentionOperands e4m3_heads(const Shape& shape) override {
-    return attention_.e4m3_heads(shape);
+  ops::E4m3Values e4m3_values(const Shape& heads) const override {
+    return cuda::e4m3_values(heads);
   }
   void attention(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                  const Tensor& y) override {
