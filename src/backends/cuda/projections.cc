@@ -176,10 +176,8 @@ void ProjectionKernels::project_heads(std::span<const ops::HeadProjection> strea
   Tensor values = out.v;
   if (codes) values = by_stream ? Tensor() : Tensor::empty(out.q.shape(), DType::kBF16, backend_);
   const Tensor largest = codes && !blocks ? zero(backend_, stream_) : Tensor();
-  const std::int64_t width = 3 * out.q.dim(2) * out.q.dim(3);
   std::int64_t first = 0;
   for (const ops::HeadProjection& stream : streams) {
-    const std::int64_t end = first + stream.x.dim(1);
     ProjectionArgs args = projection_args(stream, rope, eps, out, values, first);
     if (by_stream) args.v_blocks = value_blocks(out);
     if (largest.defined()) args.v_largest = largest.data<float>();
@@ -188,31 +186,9 @@ void ProjectionKernels::project_heads(std::span<const ops::HeadProjection> strea
       add_gated(args, stream.gated->activation, y.e4m3_scale, y.tensor);
     }
     if (!fused(stream.x, *stream.weights, args)) {
-      const Tensor product =
-          Tensor::empty({stream.x.dim(0), stream.x.dim(1), stream.weights->out_features()},
-                        stream.q_norm.dtype(), backend_);
-      linear_.run(stream.x, *stream.weights, {}, product);
-      const ops::PackedQkv packed{product.slice(-1, 0, width), stream.q_norm, stream.k_norm};
-      NormRopeArgs steps = norm_rope_args(packed, rope, eps, out, first);
-      if (codes) {
-        const Tensor v = values_of(packed.qkv);
-        if (args.v_largest != nullptr) {
-          launch_largest_magnitude(row_view(v), v.dtype(), args.v_largest, stream_);
-        }
-        if (by_stream) {
-          block_values(row_view(v), out, first, stream_);
-        } else {
-          backend_.copy(v, values.slice(1, first, end).reshape(v.shape()));
-        }
-        steps.v = {};
-      }
-      launch_norm_rope(steps, stream_);
-      if (stream.gated) {
-        gated_activation(product.slice(-1, width, product.dim(-1)), stream.gated->activation,
-                         stream.gated->out.e4m3_scale, stream.gated->out.tensor);
-      }
+      project_in_steps(stream, rope, eps, out, first, values, args.v_largest);
     }
-    first = end;
+    first += stream.x.dim(1);
   }
   if (!codes) return;
   if (blocks) {
@@ -225,6 +201,36 @@ void ProjectionKernels::project_heads(std::span<const ops::HeadProjection> strea
                         .dtype = values.dtype(),
                         .device_reciprocal = out.v_scale.data<float>() + kReciprocalElement},
                        stream_);
+}
+
+void ProjectionKernels::project_in_steps(const ops::HeadProjection& stream, const ops::Rope& rope,
+                                         float eps, const ops::AttentionOperands& out,
+                                         std::int64_t first, const Tensor& values,
+                                         float* v_largest) {
+  const std::int64_t width = 3 * out.q.dim(2) * out.q.dim(3);
+  const Tensor product =
+      Tensor::empty({stream.x.dim(0), stream.x.dim(1), stream.weights->out_features()},
+                    stream.q_norm.dtype(), backend_);
+  linear_.run(stream.x, *stream.weights, {}, product);
+  const ops::PackedQkv packed{product.slice(-1, 0, width), stream.q_norm, stream.k_norm};
+  NormRopeArgs steps = norm_rope_args(packed, rope, eps, out, first);
+  if (out.q.dtype() == DType::kF8E4M3) {
+    const Tensor v = values_of(packed.qkv);
+    if (v_largest != nullptr) {
+      launch_largest_magnitude(row_view(v), v.dtype(), v_largest, stream_);
+    }
+    if (values.defined()) {
+      backend_.copy(v, values.slice(1, first, first + v.dim(1)).reshape(v.shape()));
+    } else {
+      block_values(row_view(v), out, first, stream_);
+    }
+    steps.v = {};
+  }
+  launch_norm_rope(steps, stream_);
+  if (stream.gated) {
+    gated_activation(product.slice(-1, width, product.dim(-1)), stream.gated->activation,
+                     stream.gated->out.e4m3_scale, stream.gated->out.tensor);
+  }
 }
 
 void ProjectionKernels::gated_linear(const Tensor& x, const ops::PreparedLinear& weights,

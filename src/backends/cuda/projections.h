@@ -29,6 +29,11 @@ class ProjectionKernels {
                         std::optional<float> e4m3_scale, const Tensor& y);
 
  private:
+  /// One stream's projection as a product and the passes behind it. v of codes waits in `values`
+  /// where they are defined, and raises *v_largest unless that is null.
+  void project_in_steps(const ops::HeadProjection& stream, const ops::Rope& rope, float eps,
+                        const ops::AttentionOperands& out, std::int64_t first, const Tensor& values,
+                        float* v_largest);
   bool fused(const Tensor& x, const ops::PreparedLinear& weights, ProjectionArgs args);
 
   ops::Backend& backend_;
