@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -63,6 +64,34 @@ TEST_F(FlopCounterTest, CountsEveryTapOfAVideoConvolution) {
   const Tensor video = counter_.upload(Tensor::host({1, 4, 2, 3, 2}, DType::kF32), DType::kF32);
   ops::conv3d(video, *conv);
   EXPECT_EQ(counter_.flops(), 2 * (2 * 2 * 3) * 5 * 2 * 3);  // 2 frames of 2 x 3 pixels
+}
+
+/// A backend that has an attention of codes, as far as room for them goes.
+class CodesBackend final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+
+  ops::BackendTraits traits() const override { return {.e4m3_attention = true}; }
+  ops::E4m3Values e4m3_values(const Shape& heads) const override { return {heads, {3}}; }
+  void norm_rope_heads(std::span<const ops::PackedQkv> /*streams*/, const ops::Rope& /*rope*/,
+                       float /*eps*/, const ops::AttentionOperands& /*out*/) override {}
+};
+
+// An op checks that its operands are of one backend.
+TEST(FlopCounter, CodesOfAnAttentionAreItsOwn) {
+  FlopCounter counter(std::make_unique<CodesBackend>(cpu::make_cpu_reference_backend()));
+  const auto zeros = [&](const Shape& shape, DType dtype) {
+    return counter.upload(Tensor::host(shape, dtype), dtype);
+  };
+  const ops::PackedQkv packed{zeros({1, 2, 3 * 16}, DType::kBF16), zeros({16}, DType::kBF16),
+                              zeros({16}, DType::kBF16)};
+  const ops::Rope rope{zeros({2, 8}, DType::kF32), zeros({2, 8}, DType::kF32)};
+  const auto heads =
+      ops::norm_rope_heads({&packed, 1}, rope, 1, 1e-6F, ops::AttentionPrecision::kE4m3);
+  for (const Tensor* tensor : {&heads.q, &heads.k, &heads.v, &heads.v_scale}) {
+    EXPECT_EQ(&ops::backend_of(*tensor), &counter);
+  }
+  EXPECT_EQ(heads.v_scale.shape(), Shape{3});
 }
 
 TEST_F(FlopCounterTest, ARecordingCountsInTheRegionOfItsReplay) {

@@ -62,7 +62,7 @@ Matrix heads_of(const Tensor& tensor, std::int64_t index, std::int64_t first, st
 }  // namespace
 
 ValueBlocks value_blocks(const ops::AttentionOperands& heads) {
-  if (heads.v_scale.rank() == 1) return {};
+  if (!heads.v_scale.defined() || heads.v_scale.rank() == 1) return {};
   return {.codes = heads.v.data<std::uint8_t>(),
           .scales = heads.v_scale.data<float>(),
           .blocks = heads.v.dim(2)};

@@ -14,7 +14,7 @@ namespace dither::cuda {
 /// Backend::e4m3_values(): blocks where the attention is our own kernel's.
 ops::E4m3Values e4m3_values(const Shape& heads);
 
-/// Codes of v that lie in blocks, of `keys` tokens; data is null where they lie as q's do.
+/// v's codes where they lie in blocks; null where they lie as q's do, and of activations.
 ValueBlocks value_blocks(const ops::AttentionOperands& heads);
 
 /// softmax(scale * q k^T + bias) v: our own kernels for many keys of 128 channels without mask or

@@ -40,7 +40,7 @@ NormRopeArgs norm_rope_args(const ops::PackedQkv& stream, const ops::Rope& rope,
   args.q = rows_of(out.q);
   args.k = rows_of(out.k);
   // In place the values stay where they are; their blocks have a kernel of their own.
-  const bool blocks = args.codes && value_blocks(out).codes != nullptr;
+  const bool blocks = value_blocks(out).codes != nullptr;
   if (out.v.storage() != stream.qkv.storage() && !blocks) args.v = rows_of(out.v);
   args.out_tokens = out.q.dim(1);
   args.first_token = first;
@@ -107,10 +107,6 @@ void block_values(const RowView& rows, const ops::AttentionOperands& out, std::i
                       stream);
 }
 
-void zero_blocks(const ops::AttentionOperands& out, cudaStream_t stream) {
-  launch_zero_blocks(value_blocks(out), out.q.dim(0) * out.q.dim(2), out.q.dim(1), stream);
-}
-
 /// Whether every stream has blocks of its own, and tiles of a projection's rows are their keys.
 template <typename Streams, typename Length>
 bool blocks_by_stream(const Streams& streams, const ops::AttentionOperands& out,
@@ -130,7 +126,7 @@ void ProjectionKernels::norm_rope_heads(std::span<const ops::PackedQkv> streams,
                                         const ops::Rope& rope, float eps,
                                         const ops::AttentionOperands& out) {
   const bool codes = out.q.dtype() == DType::kF8E4M3;
-  const bool blocks = codes && value_blocks(out).codes != nullptr;
+  const bool blocks = value_blocks(out).codes != nullptr;
   if (blocks) {
     const bool by_stream =
         streams.size() == 1 ||
@@ -139,16 +135,10 @@ void ProjectionKernels::norm_rope_heads(std::span<const ops::PackedQkv> streams,
         by_stream ? Tensor() : Tensor::empty(out.q.shape(), DType::kBF16, backend_);
     std::int64_t first = 0;
     for (const ops::PackedQkv& stream : streams) {
-      const Tensor v = values_of(stream.qkv);
-      if (by_stream) {
-        block_values(row_view(v), out, first, stream_);
-      } else {
-        backend_.copy(v, joint.slice(1, first, first + v.dim(1)).reshape(v.shape()));
-      }
-      first += v.dim(1);
+      place_values(values_of(stream.qkv), out, first, joint);
+      first += stream.qkv.dim(1);
     }
-    if (!by_stream) block_values(rows_of(joint), out, 0, stream_);
-    zero_blocks(out, stream_);
+    finish_blocks(out, joint);
   } else if (codes) {
     const Tensor largest = zero(backend_, stream_);
     for (const ops::PackedQkv& stream : streams) {
@@ -170,7 +160,7 @@ void ProjectionKernels::project_heads(std::span<const ops::HeadProjection> strea
   // Codes of v need the largest of all values, or of a block: until that is known they wait as
   // activations.
   const bool codes = out.q.dtype() == DType::kF8E4M3;
-  const bool blocks = codes && value_blocks(out).codes != nullptr;
+  const bool blocks = value_blocks(out).codes != nullptr;
   const bool by_stream =
       blocks && blocks_by_stream(streams, out, [](const auto& stream) { return stream.x.dim(1); });
   Tensor values = out.v;
@@ -191,16 +181,27 @@ void ProjectionKernels::project_heads(std::span<const ops::HeadProjection> strea
     first += stream.x.dim(1);
   }
   if (!codes) return;
-  if (blocks) {
-    if (!by_stream) block_values(rows_of(values), out, 0, stream_);
-    return zero_blocks(out, stream_);
-  }
+  if (blocks) return finish_blocks(out, values);
   set_scales(largest, out, stream_);
   launch_quantize_e4m3({.x = rows_of(values),
                         .codes = rows_of(out.v),
                         .dtype = values.dtype(),
                         .device_reciprocal = out.v_scale.data<float>() + kReciprocalElement},
                        stream_);
+}
+
+void ProjectionKernels::place_values(const Tensor& v, const ops::AttentionOperands& out,
+                                     std::int64_t first, const Tensor& joint) {
+  if (joint.defined()) {
+    backend_.copy(v, joint.slice(1, first, first + v.dim(1)).reshape(v.shape()));
+  } else {
+    block_values(row_view(v), out, first, stream_);
+  }
+}
+
+void ProjectionKernels::finish_blocks(const ops::AttentionOperands& out, const Tensor& joint) {
+  if (joint.defined()) block_values(rows_of(joint), out, 0, stream_);
+  launch_zero_blocks(value_blocks(out), out.q.dim(0) * out.q.dim(2), out.q.dim(1), stream_);
 }
 
 void ProjectionKernels::project_in_steps(const ops::HeadProjection& stream, const ops::Rope& rope,
@@ -219,11 +220,7 @@ void ProjectionKernels::project_in_steps(const ops::HeadProjection& stream, cons
     if (v_largest != nullptr) {
       launch_largest_magnitude(row_view(v), v.dtype(), v_largest, stream_);
     }
-    if (values.defined()) {
-      backend_.copy(v, values.slice(1, first, first + v.dim(1)).reshape(v.shape()));
-    } else {
-      block_values(row_view(v), out, first, stream_);
-    }
+    place_values(v, out, first, values);
     steps.v = {};
   }
   launch_norm_rope(steps, stream_);

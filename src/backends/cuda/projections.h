@@ -34,6 +34,13 @@ class ProjectionKernels {
   void project_in_steps(const ops::HeadProjection& stream, const ops::Rope& rope, float eps,
                         const ops::AttentionOperands& out, std::int64_t first, const Tensor& values,
                         float* v_largest);
+  /// A stream's values, from token `first` on: to `joint`, the activations of all streams, where
+  /// that is defined, else to blocks of their own.
+  void place_values(const Tensor& v, const ops::AttentionOperands& out, std::int64_t first,
+                    const Tensor& joint);
+  /// When all streams' values are placed: what is in `joint` becomes blocks, and those behind the
+  /// keys zeros.
+  void finish_blocks(const ops::AttentionOperands& out, const Tensor& joint);
   bool fused(const Tensor& x, const ops::PreparedLinear& weights, ProjectionArgs args);
 
   ops::Backend& backend_;

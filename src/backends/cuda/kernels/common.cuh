@@ -118,6 +118,14 @@ __device__ inline float sum_lanes(float value, int width) {
   return value;
 }
 
+/// Likewise the largest; a NaN does not count.
+__device__ inline float max_lanes(float value, int width) {
+  for (int offset = width / 2; offset > 0; offset /= 2) {
+    value = fmaxf(value, __shfl_xor_sync(0xFFFFFFFFU, value, offset, 32));
+  }
+  return value;
+}
+
 /// Of 4 words each in 4 lanes, those that are `stride` apart, a power of two: lane i of them gets
 /// word i of each, in the order of lanes.
 __device__ inline void transpose(std::uint32_t (&words)[4], int lane, int stride) {
@@ -150,9 +158,7 @@ __device__ inline float sum_block(float value, float* scratch) {
 }
 
 __device__ inline float max_block(float value, float* scratch) {
-  for (int offset = 16; offset > 0; offset /= 2) {
-    value = fmaxf(value, __shfl_xor_sync(0xFFFFFFFFU, value, offset, 32));
-  }
+  value = max_lanes(value, 32);
   const int warps = static_cast<int>((blockDim.x + 31) / 32);
   __syncthreads();
   if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;

@@ -62,7 +62,7 @@ struct FlashBarriers {
 template <typename F>
 struct FlashShared {
   static constexpr int kRing = F::kQueryBytes + F::kStages * (F::kKeyBytes + F::kValueBytes);
-  static constexpr int kKept = F::kTilesOfSums > 0 ? kFlashQueries* kFlashDim * 4 : 0;
+  static constexpr int kKept = F::kTilesOfSums > 0 ? 4 * kFlashQueries* kFlashDim : 0;
   static constexpr int kBytes = kRing + kKept + F::kStages * F::kScaleRoom;
   std::byte* memory;
   FlashBarriers<F>* barriers;

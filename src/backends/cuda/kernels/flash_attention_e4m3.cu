@@ -13,8 +13,8 @@ struct E4m3Format {
   static constexpr int kBlocks = static_cast<int>(kValueBlocksOfTile);
   static constexpr int kKeys = kBlocks * static_cast<int>(kValueBlockKeys);
   static constexpr int kStages = 3;
-  static constexpr int kTilesOfSums =
-      4;  ///< errors of 0.3 to 0.6 % towards zero; 2 % slower than 8
+  /// Results come out 0.3 to 0.6 % too small; 8 would be 2 % faster, and twice as far off.
+  static constexpr int kTilesOfSums = 4;
   static constexpr int kQueryBytes = kFlashQueries * kFlashDim;
   static constexpr int kValueBytes = kBlocks * static_cast<int>(kValueBlockBytes);
   static constexpr int kScaleBytes = kBlocks * static_cast<int>(kValueScales) * 4;
@@ -125,11 +125,8 @@ struct E4m3Format {
     for (int i = 0; i < kKeys / 8; ++i) {
       // Of 32 keys: 16 keys of row r = 0, then of r = 1, then the other 16 keys.
       const int first = i / 4 * 16 + i % 4 / 2 * 8 + i % 2 * 2;
-      const auto pair = [&](int at) {
-        return static_cast<std::uint32_t>(__nv_cvt_float2_to_fp8x2(
-            make_float2(scores[at], scores[at + 1]), __NV_SATFINITE, __NV_E4M3));
-      };
-      probabilities[i] = pair(first) | pair(first + 4) << 16U;
+      probabilities[i] = e4m3_pair(scores[first], scores[first + 1]) |
+                         e4m3_pair(scores[first + 4], scores[first + 5]) << 16U;
     }
   }
 };

@@ -27,6 +27,11 @@ __device__ inline float e4m3_to_f32(std::uint8_t code) {
   return __uint_as_float(__float_as_uint(value) | sign);
 }
 
+/// The codes of two values, the first one lower; every NaN is 0x7F.
+__device__ inline std::uint32_t e4m3_pair(float first, float second) {
+  return __nv_cvt_float2_to_fp8x2(make_float2(first, second), __NV_SATFINITE, __NV_E4M3);
+}
+
 /// V codes, in one access.
 template <int V>
 __device__ inline void store_codes(const float (&values)[V], float reciprocal, std::uint8_t* to) {
@@ -40,9 +45,7 @@ __device__ inline void store_codes(const float (&values)[V], float reciprocal, s
     for (int i = 0; i < V; i += 2) {
       const float2 pair = make_float2(values[i] * reciprocal, values[i + 1] * reciprocal);
       nan = nan || pair.x != pair.x || pair.y != pair.y;
-      words[i / 4] |=
-          static_cast<std::uint32_t>(__nv_cvt_float2_to_fp8x2(pair, __NV_SATFINITE, __NV_E4M3))
-          << (8 * (i % 4));
+      words[i / 4] |= e4m3_pair(pair.x, pair.y) << (8 * (i % 4));
     }
     if (nan) {  // rare: with their signs
 #pragma unroll

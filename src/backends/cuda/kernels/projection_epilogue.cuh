@@ -83,10 +83,8 @@ __device__ inline void store_e4m3(const float (&v)[8], float reciprocal, RowView
   std::uint32_t words[2] = {};
 #pragma unroll
   for (int j = 0; j < 8; j += 2) {
-    const float2 pair =
-        make_float2(rounded<Bf16>(v[j]) * reciprocal, rounded<Bf16>(v[j + 1]) * reciprocal);
     words[j / 4] |=
-        static_cast<std::uint32_t>(__nv_cvt_float2_to_fp8x2(pair, __NV_SATFINITE, __NV_E4M3))
+        e4m3_pair(rounded<Bf16>(v[j]) * reciprocal, rounded<Bf16>(v[j + 1]) * reciprocal)
         << (8 * (j % 4));
   }
   *reinterpret_cast<uint2*>(reinterpret_cast<std::uint8_t*>(to.data) + offset) =
@@ -191,13 +189,6 @@ __device__ inline void write_rotated(const ProjectionArgs& args, const float (&s
   }
 }
 
-__device__ inline float largest_of_lanes(float value) {
-  for (int offset = 16; offset > 0; offset /= 2) {
-    value = fmaxf(value, __shfl_xor_sync(0xFFFFFFFFU, value, offset));
-  }
-  return value;
-}
-
 /// One head of v. Returns its largest magnitude in this thread.
 __device__ inline float write_values(const ProjectionArgs& args, const float (&sums)[kColumns / 2],
                                      int half, int column, const Rows& rows, Columns columns) {
@@ -239,13 +230,13 @@ __device__ inline void write_block(const ProjectionArgs& args, const float (&sum
       largest = fmaxf(largest, fabsf(sums[(half * 16 + i / 2) * 4 + r * 2 + i % 2]));
     }
   }
-  largest = largest_of_lanes(rounded<Bf16>(largest));
+  largest = max_lanes(rounded<Bf16>(largest), 32);
   if (columns.lane == 0) scratch[group.warp] = largest;
   sync_warpgroup(group.warpgroup);
   if (group.row >= args.x.rows) return;
   largest = fmaxf(fmaxf(scratch[0], scratch[1]), fmaxf(scratch[2], scratch[3]));
   const float4 scales = value_scales(largest);
-  const float reciprocal = value_reciprocal(scales);
+  const float reciprocal = scales.y;
   const auto tokens = static_cast<int>(args.tokens);
   const std::int64_t of_head = group.row / tokens * args.heads + head;
   const std::int64_t block =
@@ -272,10 +263,7 @@ __device__ inline void write_block(const ProjectionArgs& args, const float (&sum
     std::uint32_t words[4];
 #pragma unroll
     for (int j = 0; j < 8; j += 2) {
-      const auto keys_of = [&](int channel) {
-        return static_cast<std::uint32_t>(__nv_cvt_float2_to_fp8x2(
-            make_float2(v[0][channel], v[1][channel]), __NV_SATFINITE, __NV_E4M3));
-      };
+      const auto keys_of = [&](int channel) { return e4m3_pair(v[0][channel], v[1][channel]); };
       const std::uint32_t own = keys_of(j) | keys_of(j + 1) << 16U;
       const std::uint32_t other = __shfl_xor_sync(0xFFFFFFFFU, own, 4);
       words[j / 2] =
@@ -309,7 +297,7 @@ __device__ inline void write_heads(const ProjectionArgs& args, const float (&sum
     }
   }
   if (args.v_largest == nullptr || first_head + 1 < 2 * heads) return;
-  largest = largest_of_lanes(largest);
+  largest = max_lanes(largest, 32);
   // Floats that are not negative order like their bits.
   if (columns.lane == 0 && largest > 0) {
     atomicMax(reinterpret_cast<unsigned*>(args.v_largest), __float_as_uint(largest));

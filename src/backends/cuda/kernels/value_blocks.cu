@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kThreads) block_values(BlockValuesArgs args, i
     words[3] = raw.w;
   }
   const float4 scales = value_scales(max_block(largest, scratch));
-  const float reciprocal = value_reciprocal(scales);
+  const float reciprocal = scales.y;
   const std::int64_t block =
       (sample * args.heads + head) * args.to.blocks + args.first_token / kKeys + blockIdx.x;
   if (thread == 0) reinterpret_cast<float4*>(args.to.scales)[block] = scales;

@@ -8,14 +8,12 @@ namespace dither::cuda {
 /// from infinite.
 inline constexpr float kSmallestValue = 0x1p-60F;
 
-/// What a block whose largest magnitude is `largest` has in ValueBlocks::scales.
+/// What a block whose largest magnitude is `largest` has in ValueBlocks::scales. Values are
+/// multiplied by y.
 __device__ inline float4 value_scales(float largest) {
   const float scale = fmaxf(largest, kSmallestValue) / 448.0F;
   return make_float4(log2f(scale), 1.0F / scale, 0.0F, 0.0F);
 }
-
-/// What its values are multiplied by: exactly what is divided by later.
-__device__ inline float value_reciprocal(float4 scales) { return scales.y; }
 
 /// Where in a block the 16 codes of keys 16 `chunk` and on are, of a channel.
 __device__ inline int value_offset(int channel, int chunk) {
