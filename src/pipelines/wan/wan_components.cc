@@ -176,7 +176,7 @@ WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backe
                                   std::optional<DType> wanted_dtype,
                                   const PipelineOptions& options) {
   const WanConfigs configs = load_wan_configs(folder);
-  const WanCheckpoints checkpoints = open_wan_checkpoints(folder, configs, options);
+  WanCheckpoints checkpoints = open_wan_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype.value_or(DType::kBF16), *checkpoints.transformer);
   MemoryPlan plan = plan_wan_memory(configs, checkpoints, planned_defaults(folder, options), dtype,
                                     backend, options);
@@ -210,11 +210,17 @@ WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backe
       .turns = std::move(turns),
       .vae = {root("vae", *checkpoints.vae, vae_dtype(options.vae, dtype)), configs.vae},
       .vae_tiling = options.vae_tiling,
+      .picture_encoder = {},
       .attestation = {},
       .memory_plan = {},
   };
   components.attestation = roots.attest(options.strict_precision);
   components.memory_plan = std::move(plan);
+  if (configs.picture != PictureInput::kNone) {
+    components.picture_encoder = std::make_unique<WanPictureEncoder>(
+        std::move(checkpoints.vae), backend, vae_dtype(options.vae, dtype), configs.vae,
+        configs.picture);
+  }
   return components;
 }
 
