@@ -185,6 +185,20 @@ TEST_P(WanPictures, StandBesideTheLatentsOfBothExperts) { expect_as_diffusers(kI
 
 TEST_P(WanPictures, StandInPlaceOfTheFirstFrame) { expect_as_diffusers(kTi2v); }
 
+/// Decoded in squares, a large video takes less than its picture at once.
+TEST(WanPicturesPlan, MakesRoomForTheEncoder) {
+  const TempFolder temporary;
+  make_i2v(temporary.path() / "i2v");
+  PipelineOptions options{.vae_tiling = true};
+  options.planned_output = {.width = 2048, .height = 2048, .num_frames = 5};
+  const auto planned = [&](const fs::path& path) {
+    const auto backend = make_backend("cpu");
+    return load_wan_components(ModelFolder::open(path), *backend, DType::kF32, options)
+        .memory_plan.activation_bytes;
+  };
+  EXPECT_GT(planned(temporary.path() / "i2v"), planned(wan() / "pipeline"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, WanPictures, testing::ValuesIn(backends()));
 
 }  // namespace

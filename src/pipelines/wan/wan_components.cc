@@ -67,6 +67,9 @@ std::string fingerprint(const ModelFolder& folder, const WanConfigs& configs,
   return model_fingerprint(folder, sources, kTokenizers);
 }
 
+/// cuDNN's float32 convolutions work on copies in another layout.
+std::int64_t float32_copies(DType dtype) { return dtype == DType::kF32 ? 2 : 1; }
+
 /// What decoding latents [1, frames, height, width, C] takes.
 std::int64_t decoder_bytes(const models::WanVaeConfig& vae, std::int64_t frames,
                            std::int64_t height, std::int64_t width, DType dtype,
@@ -78,13 +81,31 @@ std::int64_t decoder_bytes(const models::WanVaeConfig& vae, std::int64_t frames,
       vae, tiled ? std::min(height, size) * std::min(width, size) : height * width,
       [&](std::int64_t channels) { return backend.conv3d_row_channels(channels, decoded); });
   const std::int64_t joined = tiled ? models::wan_tile_elements(vae, frames, height, width) : 0;
-  // cuDNN's float32 convolutions work on copies in another layout.
-  const std::int64_t copies = decoded == DType::kF32 ? 2 : 1;
-  return (history + copies * working + joined) * dtype_bits(decoded) / 8;
+  return (history + float32_copies(decoded) * working + joined) * dtype_bits(decoded) / 8;
+}
+
+/// What encoding a picture takes for latents of that size: nothing where the model takes none. In
+/// one piece, whatever the decoder does.
+std::int64_t encoder_bytes(const WanConfigs& configs, std::int64_t frames, std::int64_t height,
+                           std::int64_t width, DType dtype, const PipelineOptions& options,
+                           const ops::Backend& backend) {
+  if (configs.picture == PictureInput::kNone) return 0;
+  const models::WanVaeConfig& vae = configs.vae;
+  const DType encoded = vae_dtype(options.vae, dtype);
+  const bool alone = configs.picture == PictureInput::kFirstFrame;
+  const auto [history, working] = models::wan_encoder_elements(
+      vae, height * width, alone ? 1 : (frames - 1) * vae.scale_factor_temporal + 1,
+      [&](std::int64_t channels) { return backend.conv3d_row_channels(channels, encoded); });
+  // The picture, and the gray frames of a chunk.
+  const std::int64_t pixels = (1 + vae.scale_factor_temporal) * height * width *
+                              vae.scale_factor_spatial * vae.scale_factor_spatial *
+                              vae.image_channels();
+  return (history + float32_copies(encoded) * working + pixels) * dtype_bits(encoded) / 8;
 }
 
 /// What a video of the planned size takes on the device beside the weights: shares of the
-/// widest tensors, and of the decoder what it has at once.
+/// widest tensors, and of the autoencoder what it has at once. A picture is encoded beside the same
+/// weights as videos are decoded.
 ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefaults& defaults,
                                  DType dtype, const PipelineOptions& options,
                                  const ops::Backend& backend) {
@@ -106,10 +127,12 @@ ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefa
   const std::int64_t scale = configs.vae.scale_factor_spatial;
   const std::int64_t decoder =
       decoder_bytes(configs.vae, frames, height / scale, width / scale, dtype, options, backend);
+  const std::int64_t encoder =
+      encoder_bytes(configs, frames, height / scale, width / scale, dtype, options, backend);
   const auto bytes = [&](std::int64_t more) { return kLibraries + static_cast<std::size_t>(more); };
   return {.text_encoding = bytes(6 * text * configs.text_encoder.d_ff * element),
           .denoising = bytes(experts * step),
-          .decoding = bytes(experts * step + decoder)};
+          .decoding = bytes(experts * step + std::max(decoder, encoder))};
 }
 
 /// Where the weights of all components go on this backend.
