@@ -185,6 +185,26 @@ TEST_P(WanPictures, StandBesideTheLatentsOfBothExperts) { expect_as_diffusers(kI
 
 TEST_P(WanPictures, StandInPlaceOfTheFirstFrame) { expect_as_diffusers(kTi2v); }
 
+/// With and without a picture the same tensors have other shapes.
+TEST_P(WanPictures, ComeAndGo) {
+  make_ti2v(folder());
+  const auto load = [&] {
+    return load_pipeline({.model_path = folder(), .dtype = DType::kF32}, make_backend(GetParam()));
+  };
+  const auto frames = [](const LoadedPipeline& loaded, const GenerateRequest& request) {
+    return loaded.pipeline->generate(request, {}).outputs.at(0).frames;
+  };
+  const GenerateRequest with = kTi2v.request();
+  GenerateRequest without = with;
+  without.references.clear();
+  const LoadedPipeline both = load();
+  const std::vector<Image> first = frames(both, with);
+  const std::vector<Image> second = frames(both, without);
+  EXPECT_NE(first, second);
+  EXPECT_EQ(frames(load(), without), second);
+  EXPECT_EQ(frames(both, with), first);
+}
+
 /// Decoded in squares, a large video takes less than its picture at once.
 TEST(WanPicturesPlan, MakesRoomForTheEncoder) {
   const TempFolder temporary;

@@ -29,7 +29,7 @@ Tensor shifted(const Tensor& table, const Tensor& vectors) {
 
 /// Row r of [R, B, W]: [B, W], or with a row for each frame [F, W].
 Tensor row_of(const Tensor& rows, std::int64_t r, const Tensor& row_of_frame) {
-  const Tensor row = rows.slice(0, r, r + 1).reshape({rows.dim(1), rows.dim(2)});
+  Tensor row = rows.slice(0, r, r + 1).reshape({rows.dim(1), rows.dim(2)});
   if (!row_of_frame.defined()) return row;
   return ops::embedding(row, row_of_frame).reshape({row_of_frame.dim(1), row.dim(1)});
 }
@@ -145,6 +145,9 @@ Tensor WanTransformer::velocity(const Tensor& latents, const WanConditioning& co
   require(modulations.rank() == 2 && modulations.dim(1) == 7 * width,
           fmt::format("modulations {} must be [B, {}]", to_string(modulations), 7 * width));
   const Tensor& frames = conditioning.row_of_frame;
+  require(!frames.defined() || modulations.dim(0) == 2,
+          fmt::format("modulations {} must have a row for the first frame and one for the others",
+                      to_string(modulations)));
   const Tensor steps = shifted(block_tables_, modulations.slice(-1, 0, 6 * width));
   const Tensor out = shifted(out_table_, modulations.slice(-1, 6 * width, 7 * width));
   const auto norm = [&](std::size_t i) {

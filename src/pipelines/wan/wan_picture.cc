@@ -26,8 +26,7 @@ const models::WanVaeEncoder& WanPictureEncoder::encoder() {
 
 /// A video of `frames` frames that are gray behind the first, 0 in [-1, 1]. -> [1, F, h, w, C] f32.
 Tensor WanPictureEncoder::encode(const Image& picture, std::int64_t frames) {
-  const Tensor first =
-      backend_.upload(to_pixels(picture), dtype_).unflatten(0, 1, 1);  // [1, 1, H, W, 3]
+  Tensor first = backend_.upload(to_pixels(picture), dtype_).unflatten(0, 1, 1);  // [1, 1, H, W, 3]
   Tensor gray;
   return encoder()(frames, [&](std::int64_t begin, std::int64_t end) {
     if (begin == 0) return first;
