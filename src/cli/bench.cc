@@ -60,7 +60,7 @@ void bench(const BenchOptions& options) {
   for (const std::string& dtype : options.dtypes) {
     LoadOptions load = to_load_options(options.model);
     load.dtype = parse_compute_dtype(dtype);
-    load.pipeline.planned_output = extent_of(request);
+    load.pipeline.planned = extent_of(request);
     results.push_back(run_bench(load, request,
                                 {.warmup = options.warmup,
                                  .measured = options.runs,

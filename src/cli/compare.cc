@@ -135,8 +135,8 @@ CompareOptions compare_options(const CompareCommand& command) {
   options.request.prompt = command.prompt;
   options.request.seed = 42;
   apply_request_options(command.request, options.request);
-  options.reference.pipeline.planned_output = extent_of(options.request);
-  options.candidate.pipeline.planned_output = extent_of(options.request);
+  options.reference.pipeline.planned = extent_of(options.request);
+  options.candidate.pipeline.planned = extent_of(options.request);
   if (options.request.num_outputs_per_prompt != 1) {
     throw Error(ErrorCode::kInvalidArgument,
                 "--num-outputs-per-prompt: a comparison is of one picture or video");
@@ -255,7 +255,7 @@ void add_compare(CLI::App& app) {
                    "Steps at which to compare single layers (0,-1), or none")
       ->delimiter(',')
       ->type_name("N");
-  command->add_flag("--quiet", options->quiet, "No progress");
+  add_switch(*command, "--quiet", options->quiet, "No progress");
   add_request_options(*command, options->request);
   add_model_options(*command, options->both);
   add_dtype_option(*command, options->both);

@@ -118,10 +118,10 @@ void declare_options(CLI::App& command, ConvertOptions& options) {
   command.add_option("--maxbound", options.work.maxbound, "scale = amax / MAXBOUND")
       ->type_name("X")
       ->capture_default_str();
-  command.add_flag("--overwrite", options.work.overwrite, "Replace --output-dir");
+  add_switch(command, "--overwrite", options.work.overwrite, "Replace --output-dir");
   add_optional(command, "--report", options.report, "Write counts and layer names as JSON")
       ->type_name("FILE");
-  command.add_flag("--quiet", options.quiet, "Only the folder's name and errors");
+  add_switch(command, "--quiet", options.quiet, "Only the folder's name and errors");
 }
 
 }  // namespace

@@ -37,7 +37,7 @@ void declare_generate_options(CLI::App& app, GenerateOptions& options) {
   add_output("--save-trajectory", options.save_trajectory, "FILE",
              "Latents after every step, timesteps, sigmas, embeddings as .safetensors");
   add_output("--perf-dump-path", options.perf_dump_path, "FILE", "Times of stages and steps, JSON");
-  app.add_flag("--quiet", options.quiet, "Print nothing but errors")->group("Output");
+  add_switch(app, "--quiet", options.quiet, "Print nothing but errors")->group("Output");
 }
 
 namespace {

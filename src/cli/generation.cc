@@ -58,7 +58,7 @@ Generation::Generation(const GenerateOptions& options, std::vector<GenerateReque
 
 void Generation::run() {
   // All requests are of one size: they differ in their prompts and seeds.
-  load_options_.pipeline.planned_output = extent_of(requests_.front());
+  load_options_.pipeline.planned = extent_of(requests_.front());
   loaded_ = load_pipeline(load_options_);
   announce_precision();
   if (from_ && from_->fingerprint != loaded_.pipeline->fingerprint()) {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "cli/inspect_report.h"
+#include "cli/options.h"
 #include "io/hub_cache.h"
 #include "media/video.h"
 #include "pipelines/png_parameters.h"
@@ -69,8 +70,8 @@ void add_inspect(CLI::App& app) {
   command->add_option("path", options->path, "Model or component folder, checkpoint, PNG or video")
       ->required()
       ->type_name("PATH");
-  command->add_flag("--json", options->json, "Print a JSON document");
-  command->add_flag("--tensors", options->tensors, "List every tensor");
+  add_switch(*command, "--json", options->json, "Print a JSON document");
+  add_switch(*command, "--tensors", options->tensors, "List every tensor");
   command->footer(kNotes);
   command->callback([options] {
     if (is_png(options->path) || is_video(options->path)) {

@@ -81,8 +81,8 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
               "The same for the second transformer");
   add_weights("--modelopt-backbone-2", options.modelopt_backbone_2,
               "The same for the second transformer");
-  app.add_flag("--strict-precision", options.strict_precision,
-               "Refuse layers that run in another precision than the checkpoint declares")
+  add_switch(app, "--strict-precision", options.strict_precision,
+             "Refuse layers that run in another precision than the checkpoint declares")
       ->group("Model");
   add_optional(app, "--load-format", options.load_format,
                "auto (weight files) or dummy: made-up weights of the configs' shapes, for timing")
@@ -110,14 +110,14 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->check(refuse_byte_size)
       ->type_name("SIZE")
       ->group("Memory");
-  app.add_flag("--dit-cpu-offload", options.dit_cpu_offload,
-               "Transformer in host memory, on the GPU only while it denoises")
+  add_switch(app, "--dit-cpu-offload", options.dit_cpu_offload,
+             "Transformer in host memory, on the GPU only while it denoises")
       ->group("Memory");
-  app.add_flag("--dit-layerwise-offload", options.dit_layerwise_offload,
-               "Transformer in host memory, its layers one after the other on the GPU")
+  add_switch(app, "--dit-layerwise-offload", options.dit_layerwise_offload,
+             "Transformer in host memory, its layers one after the other on the GPU")
       ->group("Memory");
-  app.add_flag("--text-encoder-cpu-offload", options.text_encoder_cpu_offload,
-               "Large text encoder in host memory, its layers one after the other on the GPU")
+  add_switch(app, "--text-encoder-cpu-offload", options.text_encoder_cpu_offload,
+             "Large text encoder in host memory, its layers one after the other on the GPU")
       ->group("Memory");
   add_weight_options(app, "--", "Model", options);
   add_optional(app, "--device", options.device, "auto, cpu or cuda")
@@ -147,9 +147,9 @@ void add_weight_options(CLI::App& app, const std::string& prefix, const std::str
       "Weights of the large text encoder: bf16 (as computed), or fp8, half the memory");
   add("vae-precision", options.vae_precision, {"auto", "bf16", "f32"},
       "The autoencoder computes in: auto (as everything else, see --dtype), bf16 or f32");
-  app.add_flag_function(
-         prefix + "vae-tiling", [&options](std::int64_t given) { options.vae_tiling = given > 0; },
-         "Autoencoder decodes large pictures in overlapping squares: less memory, other pixels")
+  add_switch(
+      app, prefix + "vae-tiling", [&options](bool given) { options.vae_tiling = given; },
+      "Autoencoder decodes large pictures in overlapping squares: less memory, other pixels")
       ->group(group);
 }
 

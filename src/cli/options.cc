@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 #include "cli/suggest.h"
 #include "io/untrusted_name.h"
@@ -21,6 +22,24 @@ std::optional<T> parse_number(const std::string& text) {
   const auto [stop, error] = std::from_chars(text.data(), end, value);
   if (error != std::errc() || stop != end) return std::nullopt;
   return value;
+}
+
+/// What people write in configuration files, in letters of either case.
+std::optional<bool> parse_switch(std::string text) {
+  std::ranges::transform(text, text.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  });
+  if (text == "true" || text == "on" || text == "yes" || text == "1") return true;
+  if (text == "false" || text == "off" || text == "no" || text == "0") return false;
+  return std::nullopt;
+}
+
+CLI::Validator switch_value() {
+  return {[](std::string& text) -> std::string {
+            if (parse_switch(text)) return "";
+            return fmt::format("{} is not true or false", quote(text));
+          },
+          ""};
 }
 
 }  // namespace
@@ -50,6 +69,20 @@ CLI::Validator one_of(std::vector<std::string> names) {
                                did_you_mean(text, names));
           },
           ""};
+}
+
+CLI::Option* add_switch(CLI::App& app, const std::string& name, std::function<void(bool)> set,
+                        const std::string& description) {
+  return app
+      .add_flag_function(
+          name, [set = std::move(set)](std::int64_t value) { set(value > 0); }, description)
+      ->check(switch_value())
+      ->take_last();
+}
+
+CLI::Option* add_switch(CLI::App& app, const std::string& name, bool& target,
+                        const std::string& description) {
+  return add_switch(app, name, [&target](bool value) { target = value; }, description);
 }
 
 std::vector<std::string> long_option_names(const CLI::App& app) {

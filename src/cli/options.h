@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,6 +29,12 @@ CLI::Option* add_optional(CLI::App& app, const std::string& names, std::optional
           names, [&target](const T& value) { target = value; }, description)
       ->take_last();
 }
+
+/// An option that needs no value: `--quiet` is `--quiet=true`. The last of several wins.
+CLI::Option* add_switch(CLI::App& app, const std::string& name, std::function<void(bool)> set,
+                        const std::string& description);
+CLI::Option* add_switch(CLI::App& app, const std::string& name, bool& target,
+                        const std::string& description);
 
 /// The long spellings of every option of `app`, with their dashes: candidates for suggestions.
 std::vector<std::string> long_option_names(const CLI::App& app);

@@ -152,8 +152,8 @@ void add_quantize(CLI::App& app) {
       ->take_last()
       ->type_name("NAME");
   add_optional(*command, "--json", options->json, "Write every amax and scale")->type_name("FILE");
-  command->add_flag("--overwrite", options->overwrite, "Replace an existing transformer/");
-  command->add_flag("--quiet", options->quiet, "Print nothing");
+  add_switch(*command, "--overwrite", options->overwrite, "Replace an existing transformer/");
+  add_switch(*command, "--quiet", options->quiet, "Print nothing");
   add_model_options(*command, options->model);
   add_dtype_option(*command, options->model);
   command->footer(kNotes);

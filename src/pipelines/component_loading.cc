@@ -110,9 +110,9 @@ GenerationDefaults planned_defaults(const ModelFolder& folder, const PipelineOpt
   const auto replace = [](std::optional<int>& value, const std::optional<int>& known) {
     if (known && *known > 0 && *known <= kMaxPlanned) value = known;
   };
-  replace(defaults.width, options.planned_output.width);
-  replace(defaults.height, options.planned_output.height);
-  replace(defaults.num_frames, options.planned_output.num_frames);
+  replace(defaults.width, options.planned.width);
+  replace(defaults.height, options.planned.height);
+  replace(defaults.num_frames, options.planned.num_frames);
   return defaults;
 }
 
@@ -126,10 +126,16 @@ ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDe
   const std::int64_t height = defaults.height.value_or(kDefaultExtent);
   const std::int64_t pixels = width * height;
   // What joins tiles is little beside what decoding one takes.
-  const std::int64_t decoded =
-      sizes.vae_tile == 0 ? pixels
-                          : std::min(width, sizes.vae_tile) * std::min(height, sizes.vae_tile);
-  const std::int64_t tokens = pixels / (sizes.patch * sizes.patch) +
+  std::int64_t largest = sizes.vae_tile == 0
+                             ? pixels
+                             : std::min(width, sizes.vae_tile) * std::min(height, sizes.vae_tile);
+  std::int64_t denoised = pixels;
+  for (const ImageSize& reference : sizes.references) {
+    const std::int64_t encoded = std::int64_t{reference.width} * reference.height;
+    denoised += encoded;
+    largest = std::max(largest, encoded);  // encoding takes about what decoding does
+  }
+  const std::int64_t tokens = denoised / (sizes.patch * sizes.patch) +
                               defaults.max_sequence_length.value_or(sizes.default_text_tokens);
   // A step has them twice, as it runs and as it is recorded; the recording keeps its own.
   const std::int64_t step = sizes.row_widths * tokens * sizes.width * element;
@@ -139,7 +145,7 @@ ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDe
   return {
       .text_encoding = bytes(sizes.text_bytes),
       .denoising = bytes(step),
-      .decoding = bytes(kLiveImages * decoded * sizes.vae_channels * dtype_bits(vae_dtype) / 8)};
+      .decoding = bytes(kLiveImages * largest * sizes.vae_channels * dtype_bits(vae_dtype) / 8)};
 }
 
 void check_overridden_components(const ModelFolder& folder, const PipelineOptions& options) {

@@ -94,6 +94,7 @@ struct FlowSizes {
   std::int64_t vae_channels = 0;  ///< of the decoder's images at full size
   std::int64_t vae_tile = 0;      ///< pixels along a side of what is decoded at once; 0: all
   std::int64_t text_bytes = 0;    ///< to encode a prompt, beside library scratch
+  std::vector<ImageSize> references = {};  ///< as they are encoded
   int default_text_tokens = 512;
 };
 

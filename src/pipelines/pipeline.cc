@@ -109,8 +109,16 @@ std::optional<VaePrecision> parse_vae_precision(std::string_view name) {
   return find_name(kVaePrecisions, name);
 }
 
-OutputExtent extent_of(const GenerateRequest& request) {
-  return {.width = request.width, .height = request.height, .num_frames = request.num_frames};
+RequestExtent extent_of(const GenerateRequest& request) {
+  RequestExtent extent{.width = request.width,
+                       .height = request.height,
+                       .num_frames = request.num_frames,
+                       .references = {},
+                       .reference_limit = request.reference_limit};
+  for (const auto& [path, image] : request.references) {
+    extent.references.push_back({image.width, image.height});
+  }
+  return extent;
 }
 
 DType vae_dtype(VaePrecision precision, DType activations) {

@@ -12,6 +12,7 @@
 #include "base/process_memory.h"
 #include "io/component_weights.h"
 #include "io/dummy_weights.h"
+#include "io/model_folder.h"
 #include "media/image.h"
 #include "ops/types.h"
 #include "pipelines/attestation.h"
@@ -185,13 +186,16 @@ std::optional<VaePrecision> parse_vae_precision(std::string_view name);
 /// `activations`: the dtype of the pipeline's.
 DType vae_dtype(VaePrecision precision, DType activations);
 
-/// How large a picture or video will be; absent: as the model has it by default.
-struct OutputExtent {
+/// How large the picture or video of a request will be, and what it is made after; absent: as the
+/// model has it by default.
+struct RequestExtent {
   std::optional<int> width = {};   ///< pixels
   std::optional<int> height = {};  ///< pixels
   std::optional<int> num_frames = {};
+  std::vector<ImageSize> references = {};  ///< as they are given
+  ReferenceLimit reference_limit = ReferenceLimit::kDiffusers;
 };
-OutputExtent extent_of(const GenerateRequest& request);
+RequestExtent extent_of(const GenerateRequest& request);
 
 /// How a pipeline is made of its model's folders: where its weights come from beside them, how sure
 /// of these it must be, as what and where they lie, and in what it computes.
@@ -215,7 +219,7 @@ struct PipelineOptions {
   /// The autoencoder decodes what is large in overlapping squares (models/vae/tiles.h).
   bool vae_tiling = false;
   /// What the memory plan makes room for.
-  OutputExtent planned_output = {};
+  RequestExtent planned = {};
 };
 
 /// "default", or what is not:

@@ -3,7 +3,7 @@
 import json
 import shutil
 
-from command import FAST, MODEL, CommandTest, main
+from command import EXECUTED_BF16, FAST, MODEL, CommandTest, main
 
 RUN = [*FAST, "--runs", "2", "--warmup", "0"]
 
@@ -65,7 +65,7 @@ class Bench(CommandTest):
         done = self.run_dither("generate", "owl", "--model-path", configs, "--load-format", "dummy",
                                *FAST, "-o", "owl.png")
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn(b"transformer: 62 BF16, 0 silent", done.stderr)
+        self.assertRegex(done.stderr.decode(), f"transformer: 62 {EXECUTED_BF16}, 0 silent")
         shown = json.loads(self.succeed("inspect", "owl.png", "--json"))
         self.assertEqual(shown["parameters"]["load_format"], "dummy")
         self.fail_with(2, "generate", "--from", "owl.png", "-o", "again.png", says=["dummy weights"])

@@ -15,6 +15,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DITHER = os.environ.get("DITHER", str(ROOT / "build/release/bin/dither"))
 MODEL = ROOT / "models" / "emoji-flux"
 FAST = ["--num-inference-steps", "2"]
+# In what layers of bfloat16 run: a processor without AVX512_BF16 widens them.
+EXECUTED_BF16 = "(BF16|F32)"
 
 
 class CommandTest(unittest.TestCase):

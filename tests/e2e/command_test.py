@@ -60,6 +60,8 @@ class Misspelt(CommandTest):
             (["generate", "x", "--width", "ten"], ["--width", "'ten'", "whole number"]),
             (["generate", "x", "--guidance-scale", "nan"], ["--guidance-scale", "'nan'"]),
             (["generate", "x", "--dtype", "bf61"], ["--dtype", "auto, bf16, f32", "mean 'bf16'"]),
+            (["generate", "x", "--vae-tiling=maybe"], ["--vae-tiling", "'maybe'", "true or false"]),
+            (["inspect", ".", "--json=2"], ["--json", "'2'", "true or false"]),
             (["generate", "x", "--device", "gpu"], ["--device", "auto, cpu, cuda"]),
             (["generate", "x", "--noise", "numpy"], ["--noise", "torch-cpu"]),
             (["generate", "x", "--prompt-file", "y"], ["--prompt-file"]),

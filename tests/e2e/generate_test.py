@@ -6,7 +6,8 @@ import os
 import pty
 import struct
 
-from command import FAST, MODEL, CommandTest, main, png_chunks, png_size, read_safetensors
+from command import (EXECUTED_BF16, FAST, MODEL, CommandTest, main, png_chunks, png_size,
+                     read_safetensors)
 
 
 class Pictures(CommandTest):
@@ -215,7 +216,8 @@ class Reports(CommandTest):
         done = self.run_dither("generate", "apple", "--text-encoder-precision", "fp8", "-o",
                                "a.png", "--perf-dump-path", "p.json", *FAST)
         self.assertEqual(done.returncode, 0)
-        self.assertRegex(done.stderr.decode(), r"text_encoder_2: 14 BF16 of FP8 weights, 0 silent, "
+        self.assertRegex(done.stderr.decode(),
+                         rf"text_encoder_2: 14 {EXECUTED_BF16} of FP8 weights, 0 silent, "
                          r"14 quantized on load \(relative error of the weights: mean 0\.0\d+, "
                          r"largest 0\.0\d+, encoder\.block")
         self.assertNotIn("transformer:", done.stderr.decode())

@@ -323,5 +323,28 @@ TEST(Flux2Prompt, IsCutWithAWarningThatShowsWhere) {
                                                           HasSubstr(" the end"))));
 }
 
+TEST(Flux2MemoryPlan, MakesRoomForReferences) {
+  const auto planned = [](RequestExtent extent) {
+    LoadOptions options{.model_path = micro_folder() / "klein", .dtype = DType::kF32};
+    options.pipeline.planned = std::move(extent);
+    return load_pipeline(options, make_backend("cpu")).pipeline->memory_plan().activation_bytes;
+  };
+  constexpr ImageSize kSquare = {1024, 1024};
+  const std::size_t alone = planned({.width = 1024, .height = 1024});
+  const std::size_t one = planned({.width = 1024, .height = 1024, .references = {kSquare}});
+  const std::size_t two =
+      planned({.width = 1024, .height = 1024, .references = {kSquare, kSquare}});
+  EXPECT_GT(one, alone);
+  EXPECT_EQ(two - one, one - alone);
+  EXPECT_EQ(planned({.references = {kSquare}}), one) << "a picture is as large as the first";
+  EXPECT_EQ(planned({.width = 1024, .height = 1024, .references = {{4096, 4096}}}), one)
+      << "of which no more pixels are kept";
+  EXPECT_GT(planned({.width = 1024,
+                     .height = 1024,
+                     .references = {{4096, 4096}},
+                     .reference_limit = ReferenceLimit::kBfl}),
+            two);
+}
+
 }  // namespace
 }  // namespace dither::golden

@@ -40,6 +40,11 @@ inline std::unique_ptr<ops::Backend> make_backend(std::string_view name) {
   return name == "reference" ? cpu::make_cpu_reference_backend() : cpu::make_cpu_backend();
 }
 
+/// In what that backend multiplies layers of this dtype here.
+inline DType product_dtype(std::string_view backend, DType activations) {
+  return backend == "cpu" ? cpu::product_dtype(activations) : activations;
+}
+
 /// Elements of a host or device tensor as float32, contiguous.
 inline std::vector<float> to_floats(const Tensor& tensor) {
   Tensor host = tensor;

@@ -73,7 +73,7 @@ TEST_P(ModelOptFlux2, ExportRunsInFp8) {
     const Forward forward = run(kMicro / "hf", GetParam(), row.dtype);
     EXPECT_LE(relative_l2(forward.output, row.expected), row.tolerance);
     // A double block has 12 of them, each of two single blocks 2.
-    const std::string_view kept = dtype_name(row.dtype);
+    const std::string_view kept = dtype_name(product_dtype(GetParam(), row.dtype));
     EXPECT_EQ(
         summarize(forward.attestation),
         fmt::format("transformer: 16 FP8, 1 {} by exclusion, 10 {} by profile flux2, 0 silent",

@@ -105,7 +105,7 @@ TEST_P(ModelOptMini, NativeExportRunsInFp8) {
     EXPECT_LE(relative_l2(forward.output, reference(tolerance.reference)), tolerance.native);
     EXPECT_EQ(summarize(forward.attestation),
               fmt::format("transformer: 20 FP8, 10 {} by exclusion, 0 silent",
-                          dtype_name(tolerance.dtype)));
+                          dtype_name(product_dtype(GetParam(), tolerance.dtype))));
     EXPECT_NO_THROW(require_declared_precision(forward.attestation));
   }
 }

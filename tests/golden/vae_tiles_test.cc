@@ -119,6 +119,8 @@ TEST_P(WanTiles, MemoryIsAtMostWhatIsPlanned) {
   const models::WanVaeConfig config = micro_wan_vae(GetParam().name);
   const auto [size, stride] = config.tiles();
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    // A processor without bfloat16 has copies in float32 beside, which no device has.
+    if (product_dtype("cpu", dtype) != dtype) continue;
     const auto backend = make_backend("cpu");
     const WanVaeDecoder decode = decoder(*backend, dtype);
     for (const auto& [frames, height, width] : std::vector<std::array<std::int64_t, 3>>{

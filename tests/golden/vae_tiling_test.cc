@@ -36,10 +36,10 @@ double mean_difference(const std::vector<Image>& a, const std::vector<Image>& b)
 
 class VaeTilingGolden : public testing::TestWithParam<Model> {
  protected:
-  static LoadedPipeline load(bool tiling, OutputExtent planned = {}) {
+  static LoadedPipeline load(bool tiling, RequestExtent planned = {}) {
     LoadOptions options{.model_path = source_dir() / GetParam().folder, .dtype = DType::kF32};
     options.pipeline.vae_tiling = tiling;
-    options.pipeline.planned_output = planned;
+    options.pipeline.planned = planned;
     return load_pipeline(options, make_backend("cpu"));
   }
   static std::vector<Image> draw(bool tiling, int width, std::uint64_t seed = 7) {
@@ -68,7 +68,7 @@ TEST_P(VaeTilingGolden, LeavesAPictureOfOneTile) {
 }
 
 TEST_P(VaeTilingGolden, NeedsLessMemory) {
-  const OutputExtent large = {.width = 4096, .height = 4096, .num_frames = 1};
+  const RequestExtent large = {.width = 4096, .height = 4096, .num_frames = 1};
   const std::size_t whole = load(false, large).pipeline->memory_plan().activation_bytes;
   const std::size_t tiled = load(true, large).pipeline->memory_plan().activation_bytes;
   EXPECT_LT(tiled, whole);

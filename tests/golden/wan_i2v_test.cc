@@ -208,15 +208,20 @@ TEST_P(WanPictures, ComeAndGo) {
 /// Decoded in squares, a large video takes less than its picture at once.
 TEST(WanPicturesPlan, MakesRoomForTheEncoder) {
   const TempFolder temporary;
-  make_i2v(temporary.path() / "i2v");
-  PipelineOptions options{.vae_tiling = true};
-  options.planned_output = {.width = 2048, .height = 2048, .num_frames = 5};
-  const auto planned = [&](const fs::path& path) {
+  const fs::path text = wan() / "pipeline";
+  const fs::path i2v = temporary.path() / "i2v";
+  const fs::path ti2v = temporary.path() / "ti2v";
+  make_i2v(i2v);
+  make_ti2v(ti2v);
+  const auto planned = [&](const fs::path& path, const std::vector<ImageSize>& pictures) {
+    PipelineOptions options{.vae_tiling = true};
+    options.planned = {.width = 2048, .height = 2048, .num_frames = 5, .references = pictures};
     const auto backend = make_backend("cpu");
     return load_wan_components(ModelFolder::open(path), *backend, DType::kF32, options)
         .memory_plan.activation_bytes;
   };
-  EXPECT_GT(planned(temporary.path() / "i2v"), planned(wan() / "pipeline"));
+  EXPECT_GT(planned(i2v, {}), planned(text, {}));
+  EXPECT_GT(planned(ti2v, {{64, 32}}), planned(ti2v, {}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, WanPictures, testing::ValuesIn(backends()));

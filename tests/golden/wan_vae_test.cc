@@ -163,6 +163,8 @@ TEST_P(WanVae, LatentsAreDenormalisedInFloat32) {
 // in float32 and in the decoder's dtype, and that every tensor starts at a multiple of 512 bytes.
 TEST_P(WanVae, MemoryIsWhatIsPlanned) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    // A processor without bfloat16 has copies in float32 beside, which no device has.
+    if (product_dtype("cpu", dtype) != dtype) continue;
     const auto backend = make_backend("cpu");
     const auto decoder = load<WanVaeDecoder>(*backend, dtype);
     const Tensor latents = backend->upload(golden("latents"), DType::kF32);
@@ -191,6 +193,7 @@ TEST_P(WanVae, EncodersMemoryIsWhatIsPlanned) {
   config.base_dim = 16;
   const SeededSource source(models::wan_vae_table(config), GetParam() + ".");
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    if (product_dtype("cpu", dtype) != dtype) continue;  // as above
     const auto backend = make_backend("cpu");
     const WanVaeEncoder encoder(nn::WeightScope(source, *backend, dtype), config);
     const Tensor video =

@@ -88,15 +88,17 @@ TEST_P(WeightPolicy, Nvfp4RunsInFp8) {
     const Forward exact = run(kNvfp4, GetParam(), dtype, {});
     const Forward fp8 = run(kNvfp4, GetParam(), dtype, {.nvfp4_as_fp8 = true});
     const double error = relative_l2(fp8, exact);
+    const DType product = product_dtype(GetParam(), dtype);
     RecordProperty(fmt::format("{} {}", GetParam(), dtype_name(dtype)), std::to_string(error));
     EXPECT_GT(error, 0);
     EXPECT_LT(error, 0.27);
-    EXPECT_EQ(summarize(exact.attestation),
-              fmt::format("transformer: 26 {0}, 10 {0} by exclusion, 0 silent", dtype_name(dtype)));
+    EXPECT_EQ(
+        summarize(exact.attestation),
+        fmt::format("transformer: 26 {0}, 10 {0} by exclusion, 0 silent", dtype_name(product)));
     EXPECT_THAT(summarize(fp8.attestation),
                 StartsWith(fmt::format("transformer: 26 FP8, 10 {} by exclusion, 0 silent, 26 "
                                        "quantized on load (relative error of the weights: mean 0.0",
-                                       dtype_name(dtype))));
+                                       dtype_name(product))));
     EXPECT_NO_THROW(require_declared_precision(fp8.attestation));
   }
 }
@@ -107,21 +109,19 @@ TEST_P(WeightPolicy, PlainWeightsAsFp8AreOffByTheirCodesOnly) {
     const Forward exact = run(kBase, GetParam(), dtype, {});
     const Forward fp8 = run(kBase, GetParam(), dtype, {.plain_as_fp8 = true});
     const double error = relative_l2(fp8, exact);
+    const DType product = product_dtype(GetParam(), dtype);
     RecordProperty(fmt::format("{} {}", GetParam(), dtype_name(dtype)), std::to_string(error));
     EXPECT_GT(error, 0);
     EXPECT_LT(error, std::sqrt(12.0) / 16);  // as above, without errors of the inputs
     EXPECT_THAT(summarize(fp8.attestation),
                 StartsWith(fmt::format("transformer: 36 {}{}, 0 silent, 36 quantized on load "
                                        "(relative error of the weights: mean 0.02",
-                                       dtype_name(dtype),
+                                       dtype_name(product),
                                        GetParam() == "reference" ? "" : " of FP8 weights")));
     for (const LayerAttestation& layer : fp8.attestation.layers) {
       EXPECT_LT(layer.executed.weight_error.value_or(1), 0x1p-4) << layer.executed.name;
       EXPECT_THAT(layer.executed.kernel, HasSubstr("e4m3 weights"));
-      EXPECT_EQ(layer.executed.product,
-                layer.executed.kernel.find("bf16") == std::string::npos && GetParam() != "reference"
-                    ? DType::kF32
-                    : dtype);
+      EXPECT_EQ(layer.executed.product, product);
     }
     if (GetParam() != "reference") {  // which holds float32
       EXPECT_LT(fp8.weight_bytes, exact.weight_bytes);

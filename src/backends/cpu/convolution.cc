@@ -73,7 +73,11 @@ dnnl::convolution_forward::primitive_desc ConvolutionKernels::describe(const Sha
                              memory::format_tag::any);
   const auto bias = s.bias ? memory::desc({s.c_out}, type, memory::format_tag::a) : memory::desc();
   dnnl::post_ops post_ops;
-  if (s.residual) post_ops.append_binary(dnnl::algorithm::binary_add, y);
+  if (s.residual && OneDnn::has_avx2()) {
+    post_ops.append_binary(dnnl::algorithm::binary_add, y);
+  } else if (s.residual) {
+    post_ops.append_sum();
+  }
   const dnnl::convolution_forward::desc convolution(
       dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, x, weights, bias, y,
       dims_of({}, s.stride, s.video), dims_of({}, s.before, s.video),
@@ -96,7 +100,7 @@ ConvolutionKernels::Primitive& ConvolutionKernels::primitive(const Shape& shape)
   slot(DNNL_ARG_DST, described.dst_desc());
   slot(DNNL_ARG_SCRATCHPAD, made.scratchpad);
   if (shape.bias) slot(DNNL_ARG_BIAS, described.bias_desc());
-  if (shape.residual) slot(kResidual, described.dst_desc());
+  if (shape.residual && OneDnn::has_avx2()) slot(kResidual, described.dst_desc());
   return primitives_.emplace(shape, std::move(made)).first->second;
 }
 
@@ -167,7 +171,11 @@ void ConvolutionKernels::run(Shape shape, const Packed& layer, const Tensor& x,
   args[DNNL_ARG_SRC].set_data_handle(x.raw());
   args[DNNL_ARG_DST].set_data_handle(y.raw());
   if (layer.bias.defined()) args[DNNL_ARG_BIAS].set_data_handle(layer.bias.raw());
-  if (residual.defined()) args[kResidual].set_data_handle(residual.raw());
+  if (residual.defined() && OneDnn::has_avx2()) {
+    args[kResidual].set_data_handle(residual.raw());
+  } else if (residual.defined() && residual.raw() != y.raw()) {
+    backend_.copy(residual, y);  // oneDNN 2.6's addition of another tensor is wrong without AVX2
+  }
   onednn_.execute(convolution, scratchpad, args);
 }
 

@@ -371,6 +371,10 @@ void CpuBackend::affine(const Tensor& x, float factor, float offset, const Tenso
 
 }  // namespace
 
+DType product_dtype(DType activations) {
+  return OneDnn::has_native_bf16() ? activations : DType::kF32;
+}
+
 std::unique_ptr<ops::Backend> make_cpu_backend(const CpuOptions& options) {
   const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   return std::make_unique<CpuBackend>(threads,

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "ops/backend.h"
+#include "tensor/dtype.h"
 
 namespace dither::cpu {
 
@@ -20,5 +21,9 @@ std::unique_ptr<ops::Backend> make_cpu_reference_backend();
 
 /// oneDNN products and convolutions, vector kernels chosen for the processor at run time.
 std::unique_ptr<ops::Backend> make_cpu_backend(const CpuOptions& options = {});
+
+/// In what that backend multiplies layers of this dtype, as far as this processor goes: kF32 for
+/// kBF16 without AVX512_BF16.
+DType product_dtype(DType activations);
 
 }  // namespace dither::cpu

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "backends/cpu/host_backend.h"
 #include "backends/cpu/kernels.h"
@@ -147,8 +150,13 @@ LinearKernels::Primitive& LinearKernels::primitive(const Shape& shape,
                                                    const memory::desc& weights) {
   if (const auto found = primitives_.find(shape); found != primitives_.end()) return found->second;
   onednn_.use_threads();  // a primitive splits its work for the threads of its creation
-  const auto described = describe(shape, weights);
-  Primitive made{dnnl::matmul(described), described.scratchpad_desc(), {}};
+  auto described = describe(shape, weights);
+  const bool of_one_thread = std::string_view(described.impl_info_str()).starts_with("gemm");
+  if (of_one_thread) {
+    OneDnn::use_one_thread();
+    described = describe(shape, weights);
+  }
+  Primitive made{dnnl::matmul(described), described.scratchpad_desc(), {}, of_one_thread};
   const auto slot = [&](int arg, const memory::desc& desc) {
     made.args.emplace(arg, memory(desc, onednn_.engine(), DNNL_MEMORY_NONE));
   };
@@ -162,6 +170,52 @@ LinearKernels::Primitive& LinearKernels::primitive(const Shape& shape,
   if (shape.gate) slot(keys.gate, matrix(1, shape.n, shape.gate_dtype));
   if (shape.residual) slot(keys.residual, described.dst_desc());
   return primitives_.emplace(shape, std::move(made)).first->second;
+}
+
+void LinearKernels::bind(const Shape& shape, const Pointers& pointers, OneDnn::Args& args) {
+  const Operands keys = operands(shape);
+  args[DNNL_ARG_SRC].set_data_handle(pointers.x);
+  args[DNNL_ARG_WEIGHTS].set_data_handle(pointers.weights);
+  args[DNNL_ARG_DST].set_data_handle(pointers.y);
+  if (shape.scale) args[keys.scale].set_data_handle(pointers.scale);
+  if (shape.bias) args[keys.bias].set_data_handle(pointers.bias);
+  if (shape.gate) args[keys.gate].set_data_handle(pointers.gate);
+  if (shape.residual) args[keys.residual].set_data_handle(pointers.residual);
+}
+
+/// Without AVX-512, oneDNN's order of summation depends on how it splits a product among threads.
+/// There the rows are split here, into parts that depend on the shape alone, each of one thread: a
+/// picture is the same for any number of threads.
+void LinearKernels::multiply(const Shape& shape, const memory::desc& weights,
+                             const Pointers& pointers) {
+  Primitive& whole = primitive(shape, weights);
+  if (!whole.of_one_thread) {
+    bind(shape, pointers, whole.args);
+    return onednn_.execute(whole.matmul, whole.scratchpad, whole.args);
+  }
+  // Enough parts for many threads, but every part packs the weights anew.
+  constexpr std::int64_t kParts = 16;
+  const std::int64_t rows = std::clamp<std::int64_t>((shape.rows + kParts - 1) / kParts, 32, 128);
+  const auto skip = [](std::byte* data, std::int64_t elements, DType dtype) {
+    return data == nullptr ? nullptr : data + elements * dtype_bits(dtype) / 8;
+  };
+  std::vector<OneDnn::Call> calls;
+  for (std::int64_t first = 0; first < shape.rows; first += rows) {
+    Shape part = shape;
+    part.rows = std::min(rows, shape.rows - first);
+    const Primitive& made = primitive(part, weights);
+    OneDnn::Call call{made.matmul, made.scratchpad, {}};
+    for (const auto& [key, operand] : made.args) {
+      call.args.emplace(key, memory(operand.get_desc(), onednn_.engine(), DNNL_MEMORY_NONE));
+    }
+    Pointers at = pointers;
+    at.x = skip(pointers.x, first * shape.k, shape.operand);
+    at.residual = skip(pointers.residual, first * shape.n, shape.dtype);
+    at.y = skip(pointers.y, first * shape.n, shape.dtype);
+    bind(part, at, call.args);
+    calls.push_back(std::move(call));
+  }
+  onednn_.execute_each(calls);
 }
 
 std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
@@ -270,25 +324,23 @@ void LinearKernels::run(const Tensor& x, const ops::PreparedLinear& weights,
                     .bias = layer.bias.defined(),
                     .gate = epilogue.gate.defined(),
                     .residual = residual.defined()};
-  const Operands keys = operands(shape);
   translating("linear", [&] {
-    auto& [matmul, scratchpad, args] = primitive(shape, layer.layout);
-    args[DNNL_ARG_WEIGHTS].set_data_handle(values.raw());
-    if (shape.scale) args[keys.scale].set_data_handle(layer.scales.raw());
-    if (shape.bias) args[keys.bias].set_data_handle(layer.bias.raw());
     for (std::int64_t sample = 0; sample < samples; ++sample) {
-      const auto part = [&](const Tensor& tensor) {
+      const auto part = [&](const Tensor& tensor) -> std::byte* {
+        if (!tensor.defined()) return nullptr;
         return tensor.raw() + tensor.bytes() / static_cast<std::size_t>(samples) *
                                   static_cast<std::size_t>(sample);
       };
-      args[DNNL_ARG_SRC].set_data_handle(part(input));
-      args[DNNL_ARG_DST].set_data_handle(part(y));
-      if (shape.gate) {
-        args[keys.gate].set_data_handle(gate.data +
-                                        sample * gate.row_stride * dtype_bits(gate_dtype) / 8);
-      }
-      if (shape.residual) args[keys.residual].set_data_handle(part(residual));
-      onednn_.execute(matmul, scratchpad, args);
+      multiply(
+          shape, layer.layout,
+          {.x = part(input),
+           .weights = values.raw(),
+           .scale = shape.scale ? layer.scales.raw() : nullptr,
+           .bias = shape.bias ? layer.bias.raw() : nullptr,
+           .gate = shape.gate ? gate.data + sample * gate.row_stride * dtype_bits(gate_dtype) / 8
+                              : nullptr,
+           .residual = part(residual),
+           .y = part(y)});
     }
   });
 }

@@ -51,6 +51,17 @@ class LinearKernels {
     dnnl::matmul matmul;
     dnnl::memory::desc scratchpad;
     OneDnn::Args args;
+    bool of_one_thread = false;  ///< see multiply()
+  };
+  /// What a product reads and writes; null: absent.
+  struct Pointers {
+    std::byte* x;
+    std::byte* weights;
+    std::byte* scale;
+    std::byte* bias;
+    std::byte* gate;
+    std::byte* residual;
+    std::byte* y;
   };
   /// Argument keys of the post-ops' operands.
   struct Operands {
@@ -61,6 +72,8 @@ class LinearKernels {
   dnnl::matmul::primitive_desc describe(const Shape& shape,
                                         const dnnl::memory::desc& weights) const;
   Primitive& primitive(const Shape& shape, const dnnl::memory::desc& weights);
+  static void bind(const Shape& shape, const Pointers& pointers, OneDnn::Args& args);
+  void multiply(const Shape& shape, const dnnl::memory::desc& weights, const Pointers& pointers);
 
   void pack(const Tensor& plain, PackedLinear& layer);
   Tensor expanded(const PackedLinear& layer);

@@ -3,6 +3,10 @@
 #include <fmt/format.h>
 #include <omp.h>
 
+#include <algorithm>
+#include <atomic>
+
+#include "backends/cpu/parallel.h"
 #include "base/error.h"
 
 namespace dither::cpu {
@@ -12,6 +16,10 @@ OneDnn::OneDnn(int threads, ops::Backend& backend)
 
 void OneDnn::use_threads() const {
   if (omp_get_max_threads() != threads_) omp_set_num_threads(threads_);
+}
+
+void OneDnn::use_one_thread() {
+  if (omp_get_max_threads() != 1) omp_set_num_threads(1);
 }
 
 void OneDnn::execute(const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad,
@@ -26,6 +34,31 @@ void OneDnn::execute(const dnnl::primitive& primitive, const dnnl::memory::desc&
     args[DNNL_ARG_SCRATCHPAD].set_data_handle(scratchpad_.raw());
   }
   primitive.execute(stream_, args);
+}
+
+void OneDnn::execute_each(std::vector<Call>& calls) {
+  std::size_t bytes = 0;
+  for (const Call& call : calls) bytes = std::max(bytes, call.scratchpad.get_size());
+  const auto count = static_cast<std::int64_t>(calls.size());
+  Tensor scratchpads;
+  if (bytes > 0) {
+    scratchpads = Tensor::empty({count, static_cast<std::int64_t>(bytes)}, DType::kU8, backend_);
+  }
+  std::atomic<dnnl_status_t> status = dnnl_success;
+  parallel_for(threads_, count, [&](std::int64_t i) {
+    use_one_thread();
+    auto& [primitive, scratchpad, args] = calls[static_cast<std::size_t>(i)];
+    try {
+      if (bytes > 0) {
+        args[DNNL_ARG_SCRATCHPAD] = {scratchpad, engine_,
+                                     scratchpads.raw() + static_cast<std::size_t>(i) * bytes};
+      }
+      primitive.execute(dnnl::stream(engine_), args);
+    } catch (const dnnl::error& error) {
+      status = error.status;
+    }
+  });
+  if (status != dnnl_success) throw dnnl::error(status, "a part of a primitive failed");
 }
 
 void OneDnn::reorder(dnnl::memory from, dnnl::memory to) {
@@ -45,6 +78,16 @@ bool OneDnn::has_native_bf16() {
       return true;
     default:
       return false;
+  }
+}
+
+bool OneDnn::has_avx2() {
+  switch (dnnl::get_effective_cpu_isa()) {
+    case dnnl::cpu_isa::sse41:
+    case dnnl::cpu_isa::avx:
+      return false;
+    default:
+      return true;
   }
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
+#include <vector>
 
 #include "backends/cpu/host_memory.h"
 #include "ops/types.h"
@@ -23,9 +24,19 @@ class OneDnn {
 
   /// A oneDNN call sees omp_get_max_threads() of the calling thread: makes it `threads`.
   void use_threads() const;
+  /// Makes it one: for primitives of execute_each().
+  static void use_one_thread();
 
   /// Runs a primitive whose scratchpad is user-provided; grows the shared scratchpad if needed.
   void execute(const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad, Args& args);
+  /// A call of a primitive that was made for one thread.
+  struct Call {
+    dnnl::primitive primitive;
+    dnnl::memory::desc scratchpad;
+    Args args;
+  };
+  /// Runs the calls side by side, each on one thread.
+  void execute_each(std::vector<Call>& calls);
   /// Copies between layouts (and dtypes).
   void reorder(dnnl::memory from, dnnl::memory to);
   /// Memory of a layout, in the backend's accounting, which lives as long as `owner` does.
@@ -33,6 +44,8 @@ class OneDnn {
 
   /// The processor multiplies bfloat16 natively, as far as oneDNN may use it (ONEDNN_MAX_CPU_ISA).
   static bool has_native_bf16();
+  /// Likewise: the processor has AVX2.
+  static bool has_avx2();
 
  private:
   int threads_;

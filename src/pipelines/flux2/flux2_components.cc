@@ -6,6 +6,7 @@
 #include "io/component_weights.h"
 #include "io/dummy_weights.h"
 #include "pipelines/dummy_source.h"
+#include "pipelines/flux2/flux2_reference.h"
 #include "tokenizers/byte_tokenizer.h"
 
 namespace dither {
@@ -41,8 +42,8 @@ constexpr const char* kTextEncoder = "text_encoder";
 
 /// Where the weights of all components go on this backend.
 MemoryPlan plan_flux2_memory(const Flux2Configs& configs, const Flux2Checkpoints& checkpoints,
-                             const GenerationDefaults& defaults, DType dtype,
-                             const ops::Backend& backend, const PipelineOptions& options) {
+                             GenerationDefaults defaults, DType dtype, const ops::Backend& backend,
+                             const PipelineOptions& options) {
   const auto bytes = [&](const char* name, const nn::TensorTable& table,
                          const quant::WeightSource& source, DType computed) {
     return component_bytes(name, table, source, computed,
@@ -52,12 +53,23 @@ MemoryPlan plan_flux2_memory(const Flux2Configs& configs, const Flux2Checkpoints
   const DType decoded = vae_dtype(options.vae, dtype);
   const models::CausalLmConfig& lm = configs.text_encoder;
   const std::int64_t text = defaults.max_sequence_length.value_or(512);
+  const auto patch = static_cast<int>(2 * configs.vae.kl.vae_scale_factor());
+  const ReferencePreparation prepare = reference_preparation(options.planned, patch);
+  std::vector<ImageSize> references;
+  for (const ImageSize& given : options.planned.references) {
+    references.push_back(prepare.size(given));
+  }
+  if (!references.empty()) {
+    if (!options.planned.width) defaults.width = references.front().width;
+    if (!options.planned.height) defaults.height = references.front().height;
+  }
   const FlowSizes sizes{.width = configs.transformer.width(),
                         .row_widths = 24,  // a single block's projections alone have nine
-                        .patch = 2 * configs.vae.kl.vae_scale_factor(),
+                        .patch = patch,
                         .vae_channels = configs.vae.kl.block_out_channels.at(1),
                         .vae_tile = options.vae_tiling ? configs.vae.kl.sample_size : 0,
-                        .text_bytes = 6 * text * lm.intermediate_size * dtype_bits(dtype) / 8};
+                        .text_bytes = 6 * text * lm.intermediate_size * dtype_bits(dtype) / 8,
+                        .references = std::move(references)};
   return plan_memory(
       {{.bytes =
             bytes(kTextEncoder, models::causal_lm_table(lm, *text_encoder), *text_encoder, dtype),

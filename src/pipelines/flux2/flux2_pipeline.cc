@@ -82,7 +82,8 @@ schedulers::FlowMatchSchedule Flux2Pipeline::schedule(const ResolvedRequest& req
 /// Source: diffusers' Flux2Pipeline (_encode_vae_image, prepare_image_latents).
 FlowPipeline::References Flux2Pipeline::encode_references(
     const GenerateRequest& request, const ResolvedRequest& /*resolved*/) const {
-  const ReferencePreparation prepare = reference_preparation(request, limits_.size_multiple);
+  const ReferencePreparation prepare =
+      reference_preparation(extent_of(request), limits_.size_multiple);
   References encoded;
   std::vector<Tensor> tokens;
   for (const ReferenceImage& reference : request.references) {

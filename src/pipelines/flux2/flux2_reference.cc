@@ -17,11 +17,11 @@ constexpr std::size_t kMaxReferences = 16;
 constexpr int kMinSide = 64;
 constexpr int kMaxAspectRatio = 8;
 
-ImageSize bounded_size(const Image& image, std::int64_t most) {
-  const std::int64_t area = std::int64_t{image.width} * image.height;
-  if (area <= most) return {image.width, image.height};
+ImageSize bounded_size(ImageSize given, std::int64_t most) {
+  const std::int64_t area = std::int64_t{given.width} * given.height;
+  if (area <= most) return given;
   const double scale = std::sqrt(static_cast<double>(most) / static_cast<double>(area));
-  return {static_cast<int>(image.width * scale), static_cast<int>(image.height * scale)};
+  return {static_cast<int>(given.width * scale), static_cast<int>(given.height * scale)};
 }
 
 }  // namespace
@@ -47,19 +47,20 @@ std::int64_t reference_area(ReferenceLimit limit, std::size_t count) {
   return side * side;
 }
 
-ReferencePreparation reference_preparation(const GenerateRequest& request, int multiple) {
+ReferencePreparation reference_preparation(const RequestExtent& extent, int multiple) {
   return {.multiple = multiple,
-          .area = reference_area(request.reference_limit, request.references.size())};
+          .area = reference_area(extent.reference_limit, extent.references.size())};
 }
 
-ImageSize ReferencePreparation::size(const Image& image) const {
-  const ImageSize bounded = bounded_size(image, area);
+ImageSize ReferencePreparation::size(ImageSize given) const {
+  const ImageSize bounded = bounded_size(given, area);
   return {bounded.width / multiple * multiple, bounded.height / multiple * multiple};
 }
 
 Image ReferencePreparation::operator()(const Image& image) const {
-  const ImageSize bounded = bounded_size(image, area);
-  const ImageSize cut = size(image);
+  const ImageSize given{image.width, image.height};
+  const ImageSize bounded = bounded_size(given, area);
+  const ImageSize cut = size(given);
   return center_crop(resize_lanczos(image, bounded.width, bounded.height), cut.width, cut.height);
 }
 

@@ -26,13 +26,13 @@ struct ReferencePreparation {
 
   /// Shrunk to the area where it has more, the ratio kept but for rounding down; then cut to
   /// multiples.
-  ImageSize size(const Image& image) const;
+  ImageSize size(ImageSize given) const;
   /// The picture in that size: Lanczos where it shrinks, the middle where it is cut. Bit for bit
   /// what diffusers' Flux2ImageProcessor does with Pillow; Black Forest Labs' code does the same.
   Image operator()(const Image& image) const;
 };
 
-/// What the request asks for; `multiple`: pixels of a token.
-ReferencePreparation reference_preparation(const GenerateRequest& request, int multiple);
+/// What a request of this extent asks for; `multiple`: pixels of a token.
+ReferencePreparation reference_preparation(const RequestExtent& extent, int multiple);
 
 }  // namespace dither

@@ -33,8 +33,8 @@ TEST(Flux2Reference, IsShrunkAndCut) {
     const Image image = solid_image(row.width, row.height, 90);
     GenerateRequest request{.references = {row.references, {.path = "", .image = image}},
                             .reference_limit = row.limit};
-    const ReferencePreparation prepare = reference_preparation(request, 16);
-    EXPECT_EQ(prepare.size(image), row.prepared);
+    const ReferencePreparation prepare = reference_preparation(extent_of(request), 16);
+    EXPECT_EQ(prepare.size({image.width, image.height}), row.prepared);
     EXPECT_EQ(prepare(image), solid_image(row.prepared.width, row.prepared.height, 90));
   }
 }

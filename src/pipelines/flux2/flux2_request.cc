@@ -70,10 +70,11 @@ CheckedRequest check_request(const GenerateRequest& request, const Flux2Limits& 
   const bool cfg = limits.guidance == Flux2GuidanceKind::kClassifierFree;
   const bool distilled = limits.guidance == Flux2GuidanceKind::kNone;
   check_references(request.references);
-  const std::optional<ImageSize> reference =
-      request.references.empty() ? std::optional<ImageSize>()
-                                 : reference_preparation(request, limits.size_multiple)
-                                       .size(request.references.front().image);
+  const RequestExtent extent = extent_of(request);
+  std::optional<ImageSize> reference;
+  if (!extent.references.empty()) {
+    reference = reference_preparation(extent, limits.size_multiple).size(extent.references.front());
+  }
   const int default_width = reference ? reference->width : model.width.value_or(kDefaultSide);
   const int default_height = reference ? reference->height : model.height.value_or(kDefaultSide);
   const double default_guidance = model.guidance_scale.value_or(distilled ? 1.0 : kDefaultGuidance);

@@ -84,15 +84,16 @@ std::int64_t decoder_bytes(const models::WanVaeConfig& vae, std::int64_t frames,
   return (history + float32_copies(decoded) * working + joined) * dtype_bits(decoded) / 8;
 }
 
-/// What encoding a picture takes for latents of that size: nothing where the model takes none. In
-/// one piece, whatever the decoder does.
+/// What encoding a picture takes for latents of that size: nothing where there will be none. In one
+/// piece, whatever the decoder does.
 std::int64_t encoder_bytes(const WanConfigs& configs, std::int64_t frames, std::int64_t height,
                            std::int64_t width, DType dtype, const PipelineOptions& options,
                            const ops::Backend& backend) {
-  if (configs.picture == PictureInput::kNone) return 0;
+  const bool alone = configs.picture == PictureInput::kFirstFrame;
+  const bool none = alone && options.planned.references.empty();
+  if (none || configs.picture == PictureInput::kNone) return 0;
   const models::WanVaeConfig& vae = configs.vae;
   const DType encoded = vae_dtype(options.vae, dtype);
-  const bool alone = configs.picture == PictureInput::kFirstFrame;
   const auto [history, working] = models::wan_encoder_elements(
       vae, height * width, alone ? 1 : (frames - 1) * vae.scale_factor_temporal + 1,
       [&](std::int64_t channels) { return backend.conv3d_row_channels(channels, encoded); });
