@@ -55,8 +55,8 @@ struct GenerateOptions {
   std::optional<int> max_sequence_length = {};
   std::uint64_t seed = 0;
   int num_outputs_per_prompt = 1;  ///< picture i uses seed + i
-  /// PNG, JPEG or WebP files to follow or to edit, for models that take reference pictures
-  /// (FLUX.2).
+  /// PNG, JPEG or WebP files: pictures to follow or to edit (FLUX.2), or the one that a video
+  /// begins with (Wan2.2-I2V-A14B, which needs it, and Wan2.2-TI2V-5B).
   std::vector<std::string> image_paths = {};
 };
 

@@ -16,6 +16,7 @@
 #include "cli/progress.h"
 #include "cli/prompts.h"
 #include "io/untrusted_name.h"
+#include "media/image_file.h"
 #include "runtime/quantize.h"
 
 namespace dither::cli {
@@ -37,6 +38,7 @@ struct QuantizeCommand {
   std::string output_dir;
   std::string component = "transformer";
   std::vector<std::string> calib_prompts;
+  std::vector<std::string> image_paths;
   std::optional<int> n_steps;
   std::uint64_t seed = 42;
   std::string amax = "max";
@@ -67,6 +69,7 @@ QuantizeOptions to_options(const QuantizeCommand& command) {
                           .output_dir = command.output_dir,
                           .component = command.component,
                           .prompts = {},
+                          .references = {},
                           .num_inference_steps = command.n_steps,
                           .seed = command.seed,
                           .profile = command.profile,
@@ -76,6 +79,9 @@ QuantizeOptions to_options(const QuantizeCommand& command) {
   for (const std::string& file : command.calib_prompts) {
     const auto prompts = read_prompts(file, "--calib-prompts");
     options.prompts.insert(options.prompts.end(), prompts.begin(), prompts.end());
+  }
+  for (const std::string& path : command.image_paths) {
+    options.references.push_back({.path = path, .image = read_image(path)});
   }
   return options;
 }
@@ -120,6 +126,10 @@ void add_quantize(CLI::App& app) {
   command
       ->add_option("--calib-prompts", options->calib_prompts,
                    "Prompts to calibrate with, one a line, instead of the model's; repeatable")
+      ->type_name("FILE");
+  command
+      ->add_option("--image-path", options->image_paths,
+                   "Picture of every prompt, for models that take one: PNG, JPEG, WebP")
       ->type_name("FILE");
   add_optional(*command, "--n-steps", options->n_steps, "Denoising steps of each prompt")
       ->check(whole_number(1, 10'000))

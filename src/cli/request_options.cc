@@ -47,7 +47,8 @@ void add_request_options(CLI::App& app, RequestOptions& options) {
   add_int("--num-outputs-per-prompt", options.num_outputs_per_prompt, "Pictures of each prompt")
       ->check(whole_number(1, 10'000));
   app.add_option("--image-path", options.image_paths,
-                 "Reference picture to follow or edit: PNG, JPEG, WebP; repeatable, FLUX.2 only")
+                 "Picture to follow or edit (FLUX.2, repeatable), or a video's first frame (Wan): "
+                 "PNG, JPEG, WebP")
       ->type_name("FILE")
       ->allow_extra_args(false)
       ->group("Picture");

@@ -50,8 +50,8 @@ GenerateResult FlowPipeline::generate(const GenerateRequest& request,
   result.warnings = std::move(checked.warnings);
   run.prompts = run.clock.measure(Stage::kTextEncoding,
                                   [&] { return encode(result.request, result.warnings); });
-  run.references =
-      run.clock.measure(Stage::kLatentPreparation, [&] { return encode_references(request); });
+  run.references = run.clock.measure(Stage::kLatentPreparation,
+                                     [&] { return encode_references(request, result.request); });
   run.levels =
       run.clock.measure(Stage::kTimestepPreparation, [&] { return noise_levels(result.request); });
   run.sampler = run.clock.measure(Stage::kDenoising, [&] {

@@ -37,7 +37,8 @@ class FlowSampler {
   virtual void step(std::int64_t step) = 0;
   /// After the last step, [1, L, C]. Valid until the next begin() or step().
   virtual const Tensor& latents() const = 0;
-  /// Behind the last step: what only the steps need may leave the device.
+  /// Behind the last step: latents() become what is decoded, and what only the steps need may leave
+  /// the device.
   virtual void end() = 0;
 };
 
@@ -58,8 +59,8 @@ class FlowPipeline : public Pipeline {
   };
   /// Reference pictures as the transformer sees them.
   struct References {
-    Tensor tokens;  ///< [1, sum of grids, C], packed latents; absent without references
-    std::vector<models::TokenGrid> grids;
+    Tensor tokens;                              ///< [1, L, C], packed; absent without references
+    std::vector<models::TokenGrid> grids = {};  ///< of pictures that have tokens of their own
   };
 
   /// `backend` outlives the pipeline.
@@ -76,8 +77,12 @@ class FlowPipeline : public Pipeline {
   virtual Prompts encode(const ResolvedRequest& request,
                          std::vector<std::string>& warnings) const = 0;
   virtual NoiseLevels noise_levels(const ResolvedRequest& request) const = 0;
-  /// Of families that take references; of others check() refuses them.
-  virtual References encode_references(const GenerateRequest& /*request*/) const { return {}; }
+  /// Of families that take references; of others check() refuses them. `resolved`: what check()
+  /// made of the request.
+  virtual References encode_references(const GenerateRequest& /*request*/,
+                                       const ResolvedRequest& /*resolved*/) const {
+    return {};
+  }
   /// The sampler refers to none of the arguments once it is made, but to the pipeline.
   virtual std::unique_ptr<FlowSampler> prepare(const ResolvedRequest& request,
                                                const Prompts& prompts, const References& references,

@@ -97,19 +97,22 @@ class GuidedVelocity {
   static std::vector<Tensor*> tensors(Conditioning& conditioning) {
     return fixed_tensors(conditioning);
   }
-  static bool fits(Conditioning& fixed, Conditioning& other) {
-    return std::ranges::equal(tensors(fixed), tensors(other), [](Tensor* a, Tensor* b) {
-      return a->shape() == b->shape() && a->dtype() == b->dtype() && a->defined() == b->defined();
-    });
+  static bool fits(Side& side, Conditioning& other) {
+    const Shape modulations = {other.modulations.dim(1), other.modulations.dim(2)};
+    return side.modulations.shape() == modulations &&
+           std::ranges::equal(tensors(side.fixed), tensors(other), [](Tensor* a, Tensor* b) {
+             return a->shape() == b->shape() && a->dtype() == b->dtype() &&
+                    a->defined() == b->defined();
+           });
   }
 
   bool same_shapes(Guidance<Conditioning>& guidance, const Shape& latents, const Shape& velocity,
                    DType dtype) {
     return latents_.defined() && latents_.shape() == latents && velocity_.shape() == velocity &&
-           latents_.dtype() == dtype && fits(positive_.fixed, guidance.positive) &&
+           latents_.dtype() == dtype && fits(positive_, guidance.positive) &&
            negative_.has_value() == guidance.negative.has_value() &&
            (!negative_ ||
-            (fits(negative_->fixed, *guidance.negative) && cfg_scale_ == guidance.cfg_scale));
+            (fits(*negative_, *guidance.negative) && cfg_scale_ == guidance.cfg_scale));
   }
 
   Side make_side(Conditioning& conditioning) const {

@@ -82,7 +82,7 @@ struct MemoryPlan {
 struct ActivationBytes {
   std::size_t text_encoding = 0;
   std::size_t denoising = 0;
-  std::size_t decoding = 0;
+  std::size_t decoding = 0;  ///< or encoding pictures, whichever takes more
 };
 
 /// Where the weights go so that every stage fits into `available` bytes. Resident where that fits.

@@ -37,7 +37,7 @@ std::string_view noise_source_name(NoiseSource source);
 /// The inverse of noise_source_name; nothing for an unknown name.
 std::optional<NoiseSource> parse_noise_source(std::string_view name);
 
-/// A picture to follow or to edit.
+/// A picture to follow or to edit, or that a video begins with.
 struct ReferenceImage {
   std::string path = {};  ///< what messages and the result's parameters call it
   Image image = {};       ///< RGB

@@ -121,13 +121,15 @@ std::map<std::string, float> calibrate(const QuantizeOptions& options, const Sel
   for (std::size_t i = 0; i < report.prompts.size(); ++i) {
     GenerateRequest request{.prompt = report.prompts[i],
                             .num_inference_steps = options.num_inference_steps,
-                            .seed = options.seed + i};
+                            .seed = options.seed + i,
+                            .references = options.references};
     const auto result = loaded.pipeline->generate(request, [&](Progress step) {
       step.image = static_cast<int>(i);
       step.images = static_cast<int>(report.prompts.size());
       return !progress || progress(step);
     });
     report.num_inference_steps = result.request.num_inference_steps;
+    report.image_paths = result.request.image_paths;
   }
   loaded.backend->set_linear_probe(nullptr);
   auto amax = calibration.input_amax(options.input_percentile);
@@ -189,6 +191,7 @@ QuantizeReport quantize_fp8(const QuantizeOptions& options, const QuantizeCallba
   QuantizeReport report{.transformer = output,
                         .model = options.load.model_path.string(),
                         .prompts = choose_prompts(options, model),
+                        .image_paths = {},
                         .num_inference_steps = 0,
                         .seed = options.seed,
                         .profile = options.profile,
@@ -222,6 +225,7 @@ std::string to_json(const QuantizeReport& report) {
       {"model_path", report.model},
       {"transformer", report.transformer.string()},
       {"prompts", report.prompts},
+      {"image_paths", report.image_paths},
       {"num_inference_steps", report.num_inference_steps},
       {"seed", report.seed},
       {"profile", report.profile},

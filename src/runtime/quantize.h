@@ -13,9 +13,10 @@ namespace dither {
 
 struct QuantizeOptions {
   LoadOptions load = {};
-  std::filesystem::path output_dir = {};  ///< gets a folder of the component's name
-  std::string component = "transformer";  ///< or "transformer_2", of pipelines that have one
-  std::vector<std::string> prompts = {};  ///< empty: the model's own example prompts
+  std::filesystem::path output_dir = {};        ///< gets a folder of the component's name
+  std::string component = "transformer";        ///< or "transformer_2", of pipelines that have one
+  std::vector<std::string> prompts = {};        ///< empty: the model's own example prompts
+  std::vector<ReferenceImage> references = {};  ///< of every prompt, for models that take any
   std::optional<int> num_inference_steps = {};
   std::uint64_t seed = 42;  ///< of the first prompt, the next one has seed + 1
   /// Layers that stay 16-bit: "modelopt" (what ModelOpt's filter excludes), "none" (nothing), or
@@ -34,6 +35,7 @@ struct QuantizeReport {
   std::filesystem::path transformer;  ///< the folder written
   std::string model;
   std::vector<std::string> prompts;
+  std::vector<std::string> image_paths;
   int num_inference_steps = 0;
   std::uint64_t seed = 0;
   std::string profile;

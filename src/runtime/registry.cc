@@ -31,6 +31,7 @@ constexpr Family kFamilies[] = {
     {"Flux2Pipeline", load<Flux2Pipeline>},
     {"Flux2KleinPipeline", load<Flux2Pipeline>},
     {"WanPipeline", load<WanPipeline>, OutputKind::kVideo},
+    {"WanImageToVideoPipeline", load<WanPipeline>, OutputKind::kVideo},
 };
 
 const Family& find_family(const ModelFolder& folder) {

@@ -83,11 +83,12 @@ def png_chunks(data):
     return chunks
 
 
-def write_png(path, width, height):
-    """An RGB picture of two gradients."""
-    rows = b"".join(b"\0" + bytes(value for x in range(width)
-                                  for value in (x * 255 // width, y * 255 // height, 99))
-                    for y in range(height))
+def write_png(path, width, height, pixels=None):
+    """An RGB picture, of two gradients where no pixels are given."""
+    if pixels is None:
+        pixels = bytes(value for y in range(height) for x in range(width)
+                       for value in (x * 255 // width, y * 255 // height, 99))
+    rows = b"".join(b"\0" + pixels[3 * width * y:3 * width * (y + 1)] for y in range(height))
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
               (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")]
     pathlib.Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(

@@ -168,6 +168,21 @@ TEST_P(WanTransformerGolden, SamplesOfABatchDoNotMeet) {
   EXPECT_LE(relative_l2(step_of(both, 1), velocity(other)), kTolerance);
 }
 
+/// Where all timesteps are 0 it makes no difference which frame is given.
+TEST_P(WanTransformerGolden, FramesHaveTimestepsOfTheirOwn) {
+  const Micro model = micro("ti2v");
+  const auto velocity = [&](float timestep, bool given) {
+    const auto conditioning =
+        model.model().prepare({.prompt_embeds = model.upload(prompt_embeds("ti2v")),
+                               .timesteps = {timestep},
+                               .grid = kGrid,
+                               .first_frame_given = given});
+    return model.model().velocity(model.latents(), conditioning, std::int64_t{0});
+  };
+  EXPECT_LE(relative_l2(velocity(0, true), velocity(0, false)), kTolerance);
+  EXPECT_GE(relative_l2(velocity(500, true), velocity(500, false)), 100 * kTolerance);
+}
+
 /// Half again as far from float32 as diffusers is with the same tensors kept in float32.
 TEST_P(WanTransformerGolden, BFloat16StaysAsCloseAsDiffusers) {
   EXPECT_LE(relative_l2(micro("t2v", DType::kBF16).velocities(), golden("t2v.velocities")),
@@ -316,7 +331,8 @@ TEST_P(WanTransformerGolden, Refusals) {
   } table[] = {{{embeds, {}, kGrid}, "needs a timestep"},
                {{embeds.reshape({kText, 64}), {1}, kGrid}, "must be [B, L, D]"},
                {{embeds, {1}, {3, 0, 4}}, "3 x 0 x 4 tokens, each extent must be 1 to 1024"},
-               {{embeds, {1}, {1025, 1, 1}}, "1025 x 1 x 1 tokens"}};
+               {{embeds, {1}, {1025, 1, 1}}, "1025 x 1 x 1 tokens"},
+               {{ops::concat({embeds, embeds}, 0), {1}, kGrid, true}, "one sample at a time"}};
   for (const auto& row : table) {
     EXPECT_EQ(prepare(row.inputs).code(), ErrorCode::kInvalidArgument);
     EXPECT_THAT(prepare(row.inputs).what(), HasSubstr(row.says));
@@ -326,6 +342,11 @@ TEST_P(WanTransformerGolden, Refusals) {
                 model.model().velocity(model.latents(), given, given.at_step(0).slice(-1, 0, 256));
               }).what(),
               HasSubstr("must be [B, 1792]"));
+  const auto first_given = model.model().prepare({embeds, {1}, kGrid, true});
+  EXPECT_THAT(error_of([&] {
+                model.model().velocity(model.latents(), first_given, given.at_step(0));
+              }).what(),
+              HasSubstr("a row for the first frame"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, WanTransformerGolden, testing::ValuesIn(backends()),

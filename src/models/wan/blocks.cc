@@ -65,11 +65,13 @@ ops::NormedStream WanSelfAttention::operator()(const ops::NormedStream& x, const
                                                const ops::ModulatedNorm& next,
                                                const ops::Rope& rope,
                                                ops::AttentionPrecision precision) const {
-  const ops::PackedQkv packed{to_qkv_(x.normalized), norm_q_, norm_k_};
+  const Tensor projected = to_qkv_(x.normalized);
+  const ops::PackedQkv packed{projected.reshape({-1, rope.cos.dim(0), projected.dim(2)}), norm_q_,
+                              norm_k_};
   const auto qkv = ops::norm_rope_heads({&packed, 1}, rope, heads_, kFluxNormEps, precision);
   const Tensor attended =
       ops::attention(qkv, {.scale = scale_, .out = {.e4m3_scale = to_out_.codes()}});
-  return to_out_(attended, {.gate = gate, .residual = x.x}, next);
+  return to_out_(attended.reshape(x.x.shape()), {.gate = gate, .residual = x.x}, next);
 }
 
 WanCrossAttention::WanCrossAttention(const nn::WeightScope& block, const WanConfig& config)
@@ -88,9 +90,9 @@ ops::ModulatedNorm WanCrossAttention::norm() const {
 
 ops::NormedStream WanCrossAttention::operator()(const ops::NormedStream& x, const WanText& text,
                                                 const ops::ModulatedNorm& next) const {
-  const Tensor q = norm_q_(to_q_(x.normalized)).unflatten(-1, heads_, text.k.dim(3));
+  const Tensor q = norm_q_(to_q_(x.normalized)).reshape({text.k.dim(0), -1, heads_, text.k.dim(3)});
   const Tensor attended = attend({q, text.k, text.v, {}}, {.e4m3_scale = to_out_.codes()});
-  return to_out_(attended, {.residual = x.x}, next);
+  return to_out_(attended.reshape(x.x.shape()), {.residual = x.x}, next);
 }
 
 WanBlock::WanBlock(const nn::WeightScope& scope, const WanConfig& config)

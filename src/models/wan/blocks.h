@@ -42,7 +42,8 @@ class WanSelfAttention {
 
   /// In which form it reads (1 + scale) LN(x) + shift.
   ops::ModulatedNorm norm(const Modulation& m) const { return norm_for(to_qkv_, m); }
-  /// x [B, L, D], so normalised -> x + gate out(...), and its norm for whatever reads it.
+  /// x [B, L, D], so normalised -> x + gate out(...), and its norm for whatever reads it. A sample
+  /// may come in several parts, as [B n, L / n, D]: rope tells its length.
   ops::NormedStream operator()(const ops::NormedStream& x, const Tensor& gate,
                                const ops::ModulatedNorm& next, const ops::Rope& rope,
                                ops::AttentionPrecision precision) const;
@@ -64,7 +65,8 @@ class WanCrossAttention {
 
   /// In which form it reads y: the weights of a LayerNorm are a modulation that no step changes.
   ops::ModulatedNorm norm() const;
-  /// x [B, L, D], so normalised -> x + out(...), and its norm for whatever reads it.
+  /// x [B, L, D], so normalised -> x + out(...), and its norm for whatever reads it; in parts as
+  /// above.
   ops::NormedStream operator()(const ops::NormedStream& x, const WanText& text,
                                const ops::ModulatedNorm& next) const;
 
@@ -87,7 +89,8 @@ class WanBlock {
   /// then of the feed-forward layer.
   ops::ModulatedNorm norm(const Tensor& vectors) const;
 
-  /// x [B, L, D], normalised as norm() says -> the same, normalised as `next` says.
+  /// x [B, L, D], normalised as norm() says -> the same, normalised as `next` says; in parts as
+  /// above, each with its row of vectors.
   ops::NormedStream operator()(const ops::NormedStream& x, const Tensor& vectors,
                                const WanText& text, const ops::ModulatedNorm& next,
                                const ops::Rope& rope, ops::AttentionPrecision precision) const;

@@ -61,7 +61,7 @@ void WanConfig::validate() const {
                               qk_norm.value_or("null")));
   check.supported(!image_dim && !added_kv_proj_dim,
                   "image_dim and added_kv_proj_dim are not supported: Wan2.1's transformers that "
-                  "read a picture through CLIP");
+                  "read a picture through CLIP, too; Wan2.2's read its latents alone");
   check.supported(static_cast<float>(eps) == kFluxNormEps,
                   fmt::format("eps {} is not supported, only {}", eps, kFluxNormEps));
 }

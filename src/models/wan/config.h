@@ -32,8 +32,10 @@ struct WanConfig {
   std::int64_t width() const { return num_attention_heads * attention_head_dim; }
   /// Channels of a token that goes in, C_in of each of 2 x 2 latents.
   std::int64_t token_width() const { return 4 * in_channels; }
+  /// Channels that are denoised.
+  std::int64_t latent_channels() const { return out_channels.value_or(in_channels); }
   /// Channels of a token that comes out.
-  std::int64_t velocity_width() const { return 4 * out_channels.value_or(in_channels); }
+  std::int64_t velocity_width() const { return 4 * latent_channels(); }
 
   /// Throws kDataLoss (impossible values) and kUnsupported, naming the key.
   void validate() const;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string_view>
 
@@ -26,9 +27,18 @@ Tensor shifted(const Tensor& table, const Tensor& vectors) {
   return samples.size() == 1 ? samples.front() : ops::concat(samples, 1);
 }
 
-/// Row r of [R, B, W], [B, W].
-Tensor row_of(const Tensor& rows, std::int64_t r) {
-  return rows.slice(0, r, r + 1).reshape({rows.dim(1), rows.dim(2)});
+/// Row r of [R, B, W]: [B, W], or with a row for each frame [F, W].
+Tensor row_of(const Tensor& rows, std::int64_t r, const Tensor& row_of_frame) {
+  Tensor row = rows.slice(0, r, r + 1).reshape({rows.dim(1), rows.dim(2)});
+  if (!row_of_frame.defined()) return row;
+  return ops::embedding(row, row_of_frame).reshape({row_of_frame.dim(1), row.dim(1)});
+}
+
+/// Row 1, but for the first frame row 0. [1, F] kI32.
+Tensor given_first(std::int64_t frames, ops::Backend& backend) {
+  const Tensor rows = Tensor::host({1, frames}, DType::kI32);
+  std::fill_n(rows.data<std::int32_t>() + 1, frames - 1, 1);
+  return backend.upload(rows, DType::kI32);
 }
 
 }  // namespace
@@ -62,6 +72,9 @@ void WanTransformer::check(const WanInputs& inputs) const {
   require(!inputs.timesteps.empty(), "needs a timestep");
   require(inputs.prompt_embeds.rank() == 3 && inputs.prompt_embeds.dim(1) > 0,
           fmt::format("prompt_embeds {} must be [B, L, D]", to_string(inputs.prompt_embeds)));
+  require(!inputs.first_frame_given || inputs.prompt_embeds.dim(0) == 1,
+          fmt::format("prompt_embeds {}: one sample at a time where the first frame is given",
+                      to_string(inputs.prompt_embeds)));
   const VideoGrid& grid = inputs.grid;
   for (const std::int64_t extent : {grid.frames, grid.height, grid.width}) {
     require(extent > 0 && extent <= config_.rope_max_seq_len,
@@ -74,18 +87,28 @@ WanConditioning WanTransformer::prepare(const WanInputs& inputs) const {
   check(inputs);
   return {.text = text(inputs.prompt_embeds),
           .rope = wan_rope(config_, inputs.grid, *backend_),
-          .modulations = modulations(inputs)};
+          .modulations = modulations(inputs),
+          .row_of_frame =
+              inputs.first_frame_given ? given_first(inputs.grid.frames, *backend_) : Tensor()};
 }
 
-/// [N, B, 7 D] f32.
-Tensor WanTransformer::modulations(const WanInputs& inputs) const {
+/// [N, 1, 7 D] f32.
+Tensor WanTransformer::vectors(const std::vector<float>& timesteps) const {
   const Tensor sinusoid =
-      backend_->upload(sinusoidal_embedding(inputs.timesteps, config_.freq_dim), DType::kF32);
+      backend_->upload(sinusoidal_embedding(timesteps, config_.freq_dim), DType::kF32);
   const Tensor temb = ops::cast(time_embedder_(sinusoid), dtype_);                   // [N, D]
   const Tensor projected = time_proj_(ops::activate(temb, ops::Activation::kSilu));  // [N, 6 D]
-  const Tensor vectors =
+  const Tensor joined =
       ops::concat({ops::cast(projected, DType::kF32), ops::cast(temb, DType::kF32)}, -1);
-  const Tensor of_one = vectors.unflatten(0, vectors.dim(0), 1);
+  return joined.unflatten(0, joined.dim(0), 1);
+}
+
+/// Those of WanConditioning.
+Tensor WanTransformer::modulations(const WanInputs& inputs) const {
+  const Tensor of_one = vectors(inputs.timesteps);
+  if (inputs.first_frame_given) {
+    return ops::concat({vectors(std::vector<float>(inputs.timesteps.size(), 0)), of_one}, 1);
+  }
   const std::vector<Tensor> samples(static_cast<std::size_t>(inputs.prompt_embeds.dim(0)), of_one);
   return samples.size() == 1 ? of_one : ops::concat(samples, 1);
 }
@@ -121,25 +144,31 @@ Tensor WanTransformer::velocity(const Tensor& latents, const WanConditioning& co
   const std::int64_t width = config_.width();
   require(modulations.rank() == 2 && modulations.dim(1) == 7 * width,
           fmt::format("modulations {} must be [B, {}]", to_string(modulations), 7 * width));
+  const Tensor& frames = conditioning.row_of_frame;
+  require(!frames.defined() || modulations.dim(0) == 2,
+          fmt::format("modulations {} must have a row for the first frame and one for the others",
+                      to_string(modulations)));
   const Tensor steps = shifted(block_tables_, modulations.slice(-1, 0, 6 * width));
   const Tensor out = shifted(out_table_, modulations.slice(-1, 6 * width, 7 * width));
   const auto norm = [&](std::size_t i) {
-    return i < blocks_.size()
-               ? blocks_[i].norm(row_of(steps, static_cast<std::int64_t>(i)))
-               : norm_for(proj_out_,
-                          {.shift = row_of(out, 0), .scale = row_of(out, 1), .gate = {}});
+    return i < blocks_.size() ? blocks_[i].norm(row_of(steps, static_cast<std::int64_t>(i), frames))
+                              : norm_for(proj_out_, {.shift = row_of(out, 0, frames),
+                                                     .scale = row_of(out, 1, frames),
+                                                     .gate = {}});
   };
 
-  ops::NormedStream x = normed(patch_embedding_(latents), norm(0));
+  const Tensor embedded = patch_embedding_(latents);
+  const std::int64_t samples = frames.defined() ? frames.dim(1) : latents.dim(0);
+  ops::NormedStream x = normed(embedded.reshape({samples, -1, width}), norm(0));
   nn::LayerSequence::Pass pass(block_layers_);
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const auto block = static_cast<std::int64_t>(i);
     x = pass.run(fmt::format("blocks.{}", i), [&] {
-      return blocks_[i](x, row_of(steps, block), text_of(conditioning, block), norm(i + 1),
+      return blocks_[i](x, row_of(steps, block, frames), text_of(conditioning, block), norm(i + 1),
                         conditioning.rope, precision);
     });
   }
-  return proj_out_(x.normalized);
+  return proj_out_(x.normalized).reshape({latents.dim(0), -1, config_.velocity_width()});
 }
 
 }  // namespace dither::models

@@ -18,16 +18,22 @@ struct WanInputs {
   Tensor prompt_embeds;  ///< [B, L_text, text_dim]; rows past the prompt are zeros, and read
   std::vector<float> timesteps;  ///< of every step, 0..999, whole numbers
   VideoGrid grid = {};
+  /// The first latent frame is given, not denoised: its tokens have timestep 0 in every step. B is
+  /// 1 then. Source: diffusers' WanImageToVideoPipeline with expand_timesteps.
+  bool first_frame_given = false;
 };
 
 /// Everything in the forward passes of a trajectory that does not depend on the latents, computed
 /// once for all N steps.
 struct WanConditioning {
-  Tensor text;         ///< [blocks, 2, B, L_text, D], keys and values of the prompt
-  ops::Rope rope;      ///< of the video's tokens
-  Tensor modulations;  ///< [N, B, 7 D] f32: the blocks' 6 D, the output's D
+  Tensor text;     ///< [blocks, 2, B, L_text, D], keys and values of the prompt
+  ops::Rope rope;  ///< of the video's tokens
+  /// [N, B, 7 D] f32: the blocks' 6 D, the output's D. Where the first frame is given [N, 2, 7 D],
+  /// a row for it and one for all others.
+  Tensor modulations;
+  Tensor row_of_frame;  ///< [1, F] kI32, of those two; absent: a row holds for a whole sample
 
-  /// One step's modulations, [B, 7 D].
+  /// One step's modulations, [B, 7 D] or [2, 7 D].
   Tensor at_step(std::int64_t step) const {
     return modulations.slice(0, step, step + 1).reshape({modulations.dim(1), modulations.dim(2)});
   }
@@ -35,12 +41,15 @@ struct WanConditioning {
 
 /// The tensors that every step reads.
 inline std::vector<Tensor*> fixed_tensors(WanConditioning& conditioning) {
-  return {&conditioning.text, &conditioning.rope.cos, &conditioning.rope.sin};
+  return {&conditioning.text, &conditioning.rope.cos, &conditioning.rope.sin,
+          &conditioning.row_of_frame};
 }
 
 /// The Wan video transformer (Alibaba 2025): Wan2.2-A14B's experts, TI2V-5B, Wan2.1-T2V. The
 /// residual stream has the activations' dtype, as diffusers has it. Modulations are float32 in any,
-/// as there: a norm, its modulation or a gate and the sum round once.
+/// as there: a norm, its modulation or a gate and the sum round once. Where frames have timesteps
+/// of their own the stream is [F, L / F, D], since modulations have a row for each sample, and only
+/// attention sees the frames as one.
 class WanTransformer {
  public:
   /// `config` was validated and the checkpoint checked against wan_table().
@@ -50,7 +59,7 @@ class WanTransformer {
   /// time_proj(silu(temb)) and temb. Throws kInvalidArgument for inputs that do not fit the config.
   WanConditioning prepare(const WanInputs& inputs) const;
 
-  /// Velocity (noise - data) at the step whose `modulations` [B, 7 D] are given; those of the
+  /// Velocity (noise - data) at the step whose `modulations` (at_step()) are given; those of the
   /// conditioning are not read. latents [B, L, 4 C_in]: token by token in VideoGrid's order,
   /// channel c of latent (dy, dx) of its patch at (2 dy + dx) C + c -> [B, L, 4 C_out], likewise.
   Tensor velocity(const Tensor& latents, const WanConditioning& conditioning,
@@ -66,6 +75,7 @@ class WanTransformer {
 
  private:
   void check(const WanInputs& inputs) const;
+  Tensor vectors(const std::vector<float>& timesteps) const;
   Tensor modulations(const WanInputs& inputs) const;
   Tensor text(const Tensor& prompt_embeds) const;
   WanText text_of(const WanConditioning& conditioning, std::int64_t block) const;

@@ -2,6 +2,7 @@
 
 #include "models/flux/latents.h"
 #include "pipelines/decoded_image.h"
+#include "pipelines/encoder_input.h"
 #include "pipelines/flux2/flux2_reference.h"
 #include "pipelines/initial_noise.h"
 
@@ -79,7 +80,8 @@ schedulers::FlowMatchSchedule Flux2Pipeline::schedule(const ResolvedRequest& req
 }
 
 /// Source: diffusers' Flux2Pipeline (_encode_vae_image, prepare_image_latents).
-FlowPipeline::References Flux2Pipeline::encode_references(const GenerateRequest& request) const {
+FlowPipeline::References Flux2Pipeline::encode_references(
+    const GenerateRequest& request, const ResolvedRequest& /*resolved*/) const {
   const ReferencePreparation prepare =
       reference_preparation(extent_of(request), limits_.size_multiple);
   References encoded;

@@ -39,7 +39,8 @@ class Flux2Pipeline final : public FluxPipeline {
   models::TokenGrid grid(const ResolvedRequest& request) const override;
   Prompts encode(const ResolvedRequest& request, std::vector<std::string>& warnings) const override;
   schedulers::FlowMatchSchedule schedule(const ResolvedRequest& request) const override;
-  References encode_references(const GenerateRequest& request) const override;
+  References encode_references(const GenerateRequest& request,
+                               const ResolvedRequest& resolved) const override;
   FluxGuidance guidance(const ResolvedRequest& request, const Prompts& prompts,
                         const References& references,
                         const std::vector<float>& timesteps) const override;

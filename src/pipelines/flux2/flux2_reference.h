@@ -7,7 +7,6 @@
 #include "io/model_folder.h"
 #include "media/image.h"
 #include "pipelines/pipeline.h"
-#include "tensor/tensor.h"
 
 /// Reference pictures on their way to the autoencoder.
 namespace dither {
@@ -35,9 +34,5 @@ struct ReferencePreparation {
 
 /// What a request of this extent asks for; `multiple`: pixels of a token.
 ReferencePreparation reference_preparation(const RequestExtent& extent, int multiple);
-
-/// An RGB image as the autoencoder takes it: 2 x / 255 - 1.  [1, height, width, 3] f32 in host
-/// memory.
-Tensor to_pixels(const Image& image);
 
 }  // namespace dither

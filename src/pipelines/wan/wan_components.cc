@@ -67,6 +67,9 @@ std::string fingerprint(const ModelFolder& folder, const WanConfigs& configs,
   return model_fingerprint(folder, sources, kTokenizers);
 }
 
+/// cuDNN's float32 convolutions work on copies in another layout.
+std::int64_t float32_copies(DType dtype) { return dtype == DType::kF32 ? 2 : 1; }
+
 /// What decoding latents [1, frames, height, width, C] takes.
 std::int64_t decoder_bytes(const models::WanVaeConfig& vae, std::int64_t frames,
                            std::int64_t height, std::int64_t width, DType dtype,
@@ -78,13 +81,32 @@ std::int64_t decoder_bytes(const models::WanVaeConfig& vae, std::int64_t frames,
       vae, tiled ? std::min(height, size) * std::min(width, size) : height * width,
       [&](std::int64_t channels) { return backend.conv3d_row_channels(channels, decoded); });
   const std::int64_t joined = tiled ? models::wan_tile_elements(vae, frames, height, width) : 0;
-  // cuDNN's float32 convolutions work on copies in another layout.
-  const std::int64_t copies = decoded == DType::kF32 ? 2 : 1;
-  return (history + copies * working + joined) * dtype_bits(decoded) / 8;
+  return (history + float32_copies(decoded) * working + joined) * dtype_bits(decoded) / 8;
+}
+
+/// What encoding a picture takes for latents of that size: nothing where there will be none. In one
+/// piece, whatever the decoder does.
+std::int64_t encoder_bytes(const WanConfigs& configs, std::int64_t frames, std::int64_t height,
+                           std::int64_t width, DType dtype, const PipelineOptions& options,
+                           const ops::Backend& backend) {
+  const bool alone = configs.picture == PictureInput::kFirstFrame;
+  const bool none = alone && options.planned.references.empty();
+  if (none || configs.picture == PictureInput::kNone) return 0;
+  const models::WanVaeConfig& vae = configs.vae;
+  const DType encoded = vae_dtype(options.vae, dtype);
+  const auto [history, working] = models::wan_encoder_elements(
+      vae, height * width, alone ? 1 : (frames - 1) * vae.scale_factor_temporal + 1,
+      [&](std::int64_t channels) { return backend.conv3d_row_channels(channels, encoded); });
+  // The picture, and the gray frames of a chunk.
+  const std::int64_t pixels = (1 + vae.scale_factor_temporal) * height * width *
+                              vae.scale_factor_spatial * vae.scale_factor_spatial *
+                              vae.image_channels();
+  return (history + float32_copies(encoded) * working + pixels) * dtype_bits(encoded) / 8;
 }
 
 /// What a video of the planned size takes on the device beside the weights: shares of the
-/// widest tensors, and of the decoder what it has at once.
+/// widest tensors, and of the autoencoder what it has at once. A picture is encoded beside the same
+/// weights as videos are decoded.
 ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefaults& defaults,
                                  DType dtype, const PipelineOptions& options,
                                  const ops::Backend& backend) {
@@ -106,10 +128,12 @@ ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefa
   const std::int64_t scale = configs.vae.scale_factor_spatial;
   const std::int64_t decoder =
       decoder_bytes(configs.vae, frames, height / scale, width / scale, dtype, options, backend);
+  const std::int64_t encoder =
+      encoder_bytes(configs, frames, height / scale, width / scale, dtype, options, backend);
   const auto bytes = [&](std::int64_t more) { return kLibraries + static_cast<std::size_t>(more); };
   return {.text_encoding = bytes(6 * text * configs.text_encoder.d_ff * element),
           .denoising = bytes(experts * step),
-          .decoding = bytes(experts * step + decoder)};
+          .decoding = bytes(experts * step + std::max(decoder, encoder))};
 }
 
 /// Where the weights of all components go on this backend.
@@ -176,7 +200,7 @@ WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backe
                                   std::optional<DType> wanted_dtype,
                                   const PipelineOptions& options) {
   const WanConfigs configs = load_wan_configs(folder);
-  const WanCheckpoints checkpoints = open_wan_checkpoints(folder, configs, options);
+  WanCheckpoints checkpoints = open_wan_checkpoints(folder, configs, options);
   const DType dtype = choose_dtype(wanted_dtype.value_or(DType::kBF16), *checkpoints.transformer);
   MemoryPlan plan = plan_wan_memory(configs, checkpoints, planned_defaults(folder, options), dtype,
                                     backend, options);
@@ -210,11 +234,17 @@ WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backe
       .turns = std::move(turns),
       .vae = {root("vae", *checkpoints.vae, vae_dtype(options.vae, dtype)), configs.vae},
       .vae_tiling = options.vae_tiling,
+      .picture_encoder = {},
       .attestation = {},
       .memory_plan = {},
   };
   components.attestation = roots.attest(options.strict_precision);
   components.memory_plan = std::move(plan);
+  if (configs.picture != PictureInput::kNone) {
+    components.picture_encoder = std::make_unique<WanPictureEncoder>(
+        std::move(checkpoints.vae), backend, vae_dtype(options.vae, dtype), configs.vae,
+        configs.picture);
+  }
   return components;
 }
 

@@ -15,6 +15,7 @@
 #include "pipelines/memory_plan.h"
 #include "pipelines/pipeline.h"
 #include "pipelines/wan/wan_configs.h"
+#include "pipelines/wan/wan_picture.h"
 #include "quant/weight_source.h"
 #include "tokenizers/tokenizer.h"
 
@@ -48,7 +49,8 @@ struct WanComponents {
   std::unique_ptr<ops::WeightTurns> turns;
   models::WanVaeDecoder vae;
   bool vae_tiling;
-  std::vector<ComponentAttestation> attestation;  ///< of the components with linear layers
+  std::unique_ptr<WanPictureEncoder> picture_encoder;  ///< null: the model takes no picture
+  std::vector<ComponentAttestation> attestation;       ///< of the components with linear layers
   MemoryPlan memory_plan;
 };
 

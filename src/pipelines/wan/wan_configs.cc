@@ -17,7 +17,7 @@
 namespace dither {
 namespace {
 
-constexpr std::string_view kPipeline = "WanPipeline";
+constexpr std::string_view kPicturePipeline = "WanImageToVideoPipeline";
 constexpr std::string_view kTransformer = "WanTransformer3DModel";
 constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kComponentClasses = {{
     {"scheduler", "UniPCMultistepScheduler"},
@@ -52,7 +52,7 @@ std::optional<models::WanConfig> read_second(const ModelFolder& folder) {
   if (!folder.has("transformer_2")) return std::nullopt;
   const std::array<std::pair<std::string_view, std::string_view>, 1> expected = {
       {{"transformer_2", kTransformer}}};
-  check_component_classes(folder, kPipeline, expected);
+  check_component_classes(folder, folder.index().class_name, expected);
   return parse_wan_config(folder.component_config("transformer_2"));
 }
 
@@ -60,10 +60,30 @@ void check_second(const ModelFolder& folder, const models::WanConfig& first,
                   const models::WanConfig& second) {
   check_configs_agree(folder, "transformer_2 in_channels", second.in_channels,
                       "transformer in_channels", first.in_channels);
-  check_configs_agree(folder, "transformer_2 out_channels", second.velocity_width() / 4,
-                      "transformer out_channels", first.velocity_width() / 4);
+  check_configs_agree(folder, "transformer_2 out_channels", second.latent_channels(),
+                      "transformer out_channels", first.latent_channels());
   check_configs_agree(folder, "transformer_2 text_dim", second.text_dim, "transformer text_dim",
                       first.text_dim);
+}
+
+/// How the transformer takes a picture, by the pipeline's class and `expand_timesteps`. Throws
+/// where the number of its channels is another's.
+PictureInput read_picture_input(const ModelFolder& folder, const WanConfigs& configs) {
+  const std::string& pipeline = folder.index().class_name;
+  const bool in_place = folder.settings().get<bool>("expand_timesteps", false);
+  const bool beside = pipeline == kPicturePipeline && !in_place;
+  const std::int64_t in = configs.transformer.in_channels;
+  const std::int64_t latents = configs.latent_channels();
+  const std::int64_t expected = beside ? 2 * latents + configs.mask_channels() : latents;
+  if (in != expected) {
+    throw Error(ErrorCode::kDataLoss,
+                fmt::format("{}: transformer in_channels {} does not fit {}{}: must be {}, {}",
+                            folder.path().string(), in, pipeline,
+                            in_place ? " with expand_timesteps" : "", expected,
+                            beside ? "latents, mask and a picture's latents" : "its out_channels"));
+  }
+  if (beside) return PictureInput::kChannels;
+  return in_place ? PictureInput::kFirstFrame : PictureInput::kNone;
 }
 
 }  // namespace
@@ -123,7 +143,7 @@ models::WanVaeConfig parse_wan_vae_config(const JsonConfig& json) {
 
 WanConfigs load_wan_configs(const ModelFolder& folder) {
   const std::optional<double> boundary = read_boundary(folder);
-  check_component_classes(folder, kPipeline, kComponentClasses);
+  check_component_classes(folder, folder.index().class_name, kComponentClasses);
   WanConfigs configs{
       .transformer = parse_wan_config(folder.component_config("transformer")),
       .transformer_2 = read_second(folder),
@@ -132,25 +152,24 @@ WanConfigs load_wan_configs(const ModelFolder& folder) {
       .vae = parse_wan_vae_config(folder.component_config("vae")),
       .scheduler =
           parse_unipc_config(folder.component_config("scheduler", "scheduler_config.json")),
+      .picture = {},
   };
   const models::WanConfig& transformer = configs.transformer;
   if (configs.transformer_2) check_second(folder, transformer, *configs.transformer_2);
-  if (transformer.in_channels != transformer.velocity_width() / 4) {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("{}: transformer in_channels {} is not out_channels {}: videos from "
-                            "pictures are not supported",
-                            folder.path().string(), transformer.in_channels,
-                            transformer.velocity_width() / 4));
-  }
-  check_configs_agree(folder, "transformer in_channels", transformer.in_channels, "vae z_dim",
+  configs.picture = read_picture_input(folder, configs);
+  check_configs_agree(folder, "transformer out_channels", configs.latent_channels(), "vae z_dim",
                       configs.vae.z_dim);
   check_configs_agree(folder, "transformer text_dim", transformer.text_dim, "text_encoder d_model",
                       configs.text_encoder.d_model);
   return configs;
 }
 
-// Sources: Wan2.2's wan/configs/wan_t2v_A14B.py and wan_ti2v_5B.py, Wan2.1's README for T2V-1.3B.
+// Sources: Wan2.2's wan/configs/wan_t2v_A14B.py, wan_i2v_A14B.py and wan_ti2v_5B.py, Wan2.1's
+// README for T2V-1.3B.
 WanSuggestions suggest(const WanConfigs& configs) {
+  if (configs.picture == PictureInput::kChannels) {
+    return {.num_inference_steps = 40, .guidance_scale = 3.5, .guidance_scale_2 = 3.5};
+  }
   if (configs.boundary_ratio) {
     return {
         .num_inference_steps = 40, .guidance_scale = 4, .guidance_scale_2 = 3, .flow_shift = 12};

@@ -50,6 +50,7 @@ TEST_P(ShippedWanConfigs, HaveThePublishedSizes) {
 // The autoencoders' numbers are of diffusers' AutoencoderKLWan with these configs.
 INSTANTIATE_TEST_SUITE_P(Table, ShippedWanConfigs,
                          Values(ModelCase{"wan2.2-t2v-a14b", 14'288'491'584, 126'892'531, true},
+                                ModelCase{"wan2.2-i2v-a14b", 14'288'901'184, 126'892'531, true},
                                 ModelCase{"wan2.1-t2v-1.3b", 1'418'996'800, 126'892'531, false},
                                 ModelCase{"wan2.2-ti2v-5b", 4'999'787'712, 704'688'668, false}));
 

@@ -20,6 +20,7 @@ WanLimits limits_of(const ModelFolder& folder, const WanConfigs& configs) {
           .frame_multiple = static_cast<int>(configs.vae.scale_factor_temporal),
           .max_num_inference_steps = static_cast<int>(configs.scheduler.num_train_timesteps),
           .two_experts = configs.transformer_2.has_value(),
+          .picture = configs.picture,
           .suggestions = suggest(configs),
           .defaults = folder.defaults()};
 }
@@ -39,12 +40,14 @@ std::size_t expert_at(const WanConfigs& configs, std::int64_t timestep) {
 /// in its last step the next one's begin to come.
 class WanPipeline::Sampler final : public FlowSampler {
  public:
-  /// `pipeline` outlives the sampler.
-  Sampler(WanPipeline& pipeline, const ResolvedRequest& request, Prompts prompts,
+  /// `pipeline` outlives the sampler. `condition`: of a picture, absent without one.
+  Sampler(WanPipeline& pipeline, const ResolvedRequest& request, Prompts prompts, Tensor condition,
           NoiseLevels levels)
       : pipeline_(pipeline),
         schedule_(pipeline.schedule(request)),
         prompts_(std::move(prompts)),
+        condition_(std::move(condition)),
+        picture_(condition_.defined() ? pipeline.components_.configs.picture : PictureInput::kNone),
         timesteps_(std::move(levels.timesteps)),
         grid_(pipeline.grid(request)),
         weights_(pipeline.components_.turns.get()) {
@@ -68,7 +71,7 @@ class WanPipeline::Sampler final : public FlowSampler {
   void step(std::int64_t step) override {
     Expert& expert = expert_of(step);
     if (&expert != working_) enter(expert);
-    pipeline_.backend().copy(unipc_->latents(), expert.velocity.latents());
+    write_input(unipc_->latents(), condition_, picture_, expert.velocity.latents());
     const bool hands_over = pipeline_.components_.turns && is_last_of(expert, step);
     if (hands_over) weights_.expect_last_uses(expert.guidance.value().negative ? 2 : 1);
     const std::int64_t steps = schedule_.num_inference_steps();
@@ -78,7 +81,12 @@ class WanPipeline::Sampler final : public FlowSampler {
 
   const Tensor& latents() const override { return unipc_->latents(); }
 
-  void end() override { leave(); }
+  void end() override {
+    if (picture_ == PictureInput::kFirstFrame) {
+      ops::copy(condition_, unipc_->latents().slice(1, 0, condition_.dim(1)));
+    }
+    leave();
+  }
 
  private:
   struct Expert {
@@ -117,7 +125,10 @@ class WanPipeline::Sampler final : public FlowSampler {
   Guidance<models::WanConditioning> guide(const Expert& expert) const {
     const auto prepare = [&](const Embeddings& prompt) {
       return expert.transformer.prepare(
-          {.prompt_embeds = prompt.front().second, .timesteps = timesteps_, .grid = grid_});
+          {.prompt_embeds = prompt.front().second,
+           .timesteps = timesteps_,
+           .grid = grid_,
+           .first_frame_given = picture_ == PictureInput::kFirstFrame});
     };
     Guidance<models::WanConditioning> guidance{
         .positive = prepare(prompts_.positive), .negative = {}, .cfg_scale = expert.cfg_scale};
@@ -128,6 +139,8 @@ class WanPipeline::Sampler final : public FlowSampler {
   WanPipeline& pipeline_;
   schedulers::UniPcSchedule schedule_;
   Prompts prompts_;
+  Tensor condition_;
+  PictureInput picture_;
   std::vector<float> timesteps_;
   models::VideoGrid grid_;
   std::deque<Expert> experts_;
@@ -139,6 +152,7 @@ class WanPipeline::Sampler final : public FlowSampler {
 WanPipeline::WanPipeline(const ModelFolder& folder, ops::Backend& backend,
                          std::optional<DType> dtype, const PipelineOptions& options)
     : FlowPipeline(backend),
+      class_name_(folder.index().class_name),
       components_(load_wan_components(folder, backend, dtype, options)),
       limits_(limits_of(folder, components_.configs)) {
   for (const models::WanTransformer& transformer : components_.experts) {
@@ -190,6 +204,13 @@ FlowPipeline::Prompts WanPipeline::encode(const ResolvedRequest& request,
   return prompts;
 }
 
+FlowPipeline::References WanPipeline::encode_references(const GenerateRequest& request,
+                                                        const ResolvedRequest& resolved) const {
+  if (request.references.empty()) return {};
+  return {.tokens =
+              (*components_.picture_encoder)(request.references.front().image, grid(resolved))};
+}
+
 schedulers::UniPcSchedule WanPipeline::schedule(const ResolvedRequest& request) const {
   schedulers::UniPcConfig config = components_.configs.scheduler;
   config.flow_shift = request.video->flow_shift;
@@ -204,9 +225,9 @@ NoiseLevels WanPipeline::noise_levels(const ResolvedRequest& request) const {
 
 std::unique_ptr<FlowSampler> WanPipeline::prepare(const ResolvedRequest& request,
                                                   const Prompts& prompts,
-                                                  const References& /*references*/,
+                                                  const References& references,
                                                   const NoiseLevels& levels) {
-  return std::make_unique<Sampler>(*this, request, prompts, levels);
+  return std::make_unique<Sampler>(*this, request, prompts, references.tokens, levels);
 }
 
 /// Noise as diffusers draws it, float32 whatever the model runs in.

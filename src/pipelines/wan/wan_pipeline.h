@@ -18,15 +18,16 @@
 
 namespace dither {
 
-/// Wan text to video as diffusers' WanPipeline runs it: Wan2.2-T2V-A14B with its two experts,
-/// Wan2.2-TI2V-5B and Wan2.1-T2V with their one.
+/// Wan's videos as diffusers' WanPipeline and WanImageToVideoPipeline make them: from text
+/// (Wan2.2-T2V-A14B with its two experts, Wan2.2-TI2V-5B and Wan2.1-T2V with their one), and from a
+/// picture that they begin with (Wan2.2-I2V-A14B, Wan2.2-TI2V-5B).
 class WanPipeline final : public FlowPipeline {
  public:
   /// Throws as load_wan_components(). `backend` outlives the pipeline.
   WanPipeline(const ModelFolder& folder, ops::Backend& backend, std::optional<DType> dtype,
               const PipelineOptions& options = {});
 
-  std::string_view class_name() const override { return "WanPipeline"; }
+  std::string_view class_name() const override { return class_name_; }
   DType dtype() const override { return components_.dtype; }
   std::string_view fingerprint() const override { return components_.fingerprint; }
   std::span<const ComponentAttestation> attestation() const override {
@@ -40,6 +41,8 @@ class WanPipeline final : public FlowPipeline {
 
   CheckedRequest check(const GenerateRequest& request) const override;
   Prompts encode(const ResolvedRequest& request, std::vector<std::string>& warnings) const override;
+  References encode_references(const GenerateRequest& request,
+                               const ResolvedRequest& resolved) const override;
   NoiseLevels noise_levels(const ResolvedRequest& request) const override;
   std::unique_ptr<FlowSampler> prepare(const ResolvedRequest& request, const Prompts& prompts,
                                        const References& references,
@@ -54,6 +57,7 @@ class WanPipeline final : public FlowPipeline {
   Embeddings encode_prompt(std::string_view option, const std::string& text,
                            int max_sequence_length, std::vector<std::string>& warnings) const;
 
+  std::string class_name_;
   WanComponents components_;
   WanLimits limits_;
   std::deque<Velocity> velocities_;  ///< of every expert

@@ -36,17 +36,45 @@ void check(const ResolvedRequest& request, const WanLimits& limits) {
   check_shift(request.video->flow_shift);
 }
 
-void refuse_others(const GenerateRequest& request, const WanLimits& limits) {
-  if (!request.references.empty()) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("image-path {}: {} takes no reference pictures",
-                            quote(request.references.front().path), limits.model_name));
+void check_picture(const std::vector<ReferenceImage>& pictures, const WanLimits& limits) {
+  const auto fail = [](const std::string& what) { throw Error(ErrorCode::kInvalidArgument, what); };
+  if (pictures.empty()) {
+    if (limits.picture != PictureInput::kChannels) return;
+    fail(fmt::format("image-path: missing, {} makes videos from a picture, their first frame",
+                     limits.model_name));
   }
+  if (limits.picture == PictureInput::kNone) {
+    fail(
+        fmt::format("image-path {}: {} makes videos from text alone; Wan2.2-I2V-A14B and "
+                    "Wan2.2-TI2V-5B take a picture",
+                    quote(pictures.front().path), limits.model_name));
+  }
+  if (pictures.size() > 1) {
+    fail(fmt::format("image-path: {} pictures, {} takes one, the video's first frame",
+                     pictures.size(), limits.model_name));
+  }
+}
+
+void refuse_others(const GenerateRequest& request, const WanLimits& limits) {
   if (request.guidance_scale_2 && !limits.two_experts) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("guidance-scale-2 {}: {} has one transformer, whose scale is "
                             "guidance-scale",
                             *request.guidance_scale_2, limits.model_name));
+  }
+}
+
+/// Says so when a picture's shape is not the video's: more than a token's rounding makes of it.
+void warn_of_stretching(const GenerateRequest& request, const ResolvedRequest& resolved,
+                        std::vector<std::string>& warnings) {
+  constexpr double kUnseen = 1.04;
+  for (const auto& [path, image] : request.references) {
+    const double stretch = static_cast<double>(resolved.width) * image.height /
+                           (static_cast<double>(resolved.height) * image.width);
+    if (stretch < kUnseen && stretch > 1 / kUnseen) continue;
+    warnings.push_back(fmt::format("image-path {}: {}x{} is stretched to the video's {}x{}",
+                                   quote(path), image.width, image.height, resolved.width,
+                                   resolved.height));
   }
 }
 
@@ -64,7 +92,12 @@ std::vector<std::string> find_warnings(const GenerateRequest& request,
   if (request.negative_prompt && !request.negative_prompt->empty() && !guided) {
     warnings.emplace_back("the negative prompt has no effect without a guidance-scale above 1");
   }
-  warn_of_reference_limit(request, warnings);
+  warn_of_stretching(request, resolved, warnings);
+  if (request.reference_limit != ReferenceLimit::kDiffusers) {
+    warnings.push_back(
+        fmt::format("reference-limit {} has no effect: a picture takes the video's size",
+                    reference_limit_name(request.reference_limit)));
+  }
   warn_of_seed(request, warnings);
   return warnings;
 }
@@ -85,6 +118,7 @@ std::optional<double> second_scale(const GenerateRequest& request, const WanLimi
 CheckedRequest check_request(const GenerateRequest& request, const WanLimits& limits) {
   const GenerationDefaults& model = limits.defaults;
   const WanSuggestions& suggested = limits.suggestions;
+  check_picture(request.references, limits);
   refuse_others(request, limits);
   const double guidance_scale =
       request.guidance_scale.value_or(model.guidance_scale.value_or(suggested.guidance_scale));
@@ -106,6 +140,9 @@ CheckedRequest check_request(const GenerateRequest& request, const WanLimits& li
                                .guidance_scale_2 = second_scale(request, limits, guidance_scale),
                                .flow_shift = request.flow_shift.value_or(
                                    model.flow_shift.value_or(suggested.flow_shift))}};
+  for (const ReferenceImage& picture : request.references) {
+    resolved.image_paths.push_back(picture.path);
+  }
   check(resolved, limits);
   check_seeds(request);
   const bool guided =

@@ -103,7 +103,43 @@ INSTANTIATE_TEST_SUITE_P(
            RequestCase{[](auto& r) { r.max_sequence_length = 513; },
                        "max-sequence-length 513: must be 1 to 512"},
            RequestCase{[](auto& r) { r.references.push_back({.path = "a.png", .image = {}}); },
-                       "image-path 'a.png': wan takes no reference pictures"}));
+                       "image-path 'a.png': wan makes videos from text alone; Wan2.2-I2V-A14B and "
+                       "Wan2.2-TI2V-5B take a picture"}));
+
+WanLimits of_pictures(PictureInput picture) {
+  WanLimits limits = experts();
+  limits.picture = picture;
+  return limits;
+}
+
+TEST(WanRequest, BeginsWithOnePicture) {
+  GenerateRequest request{.prompt = "a fox"};
+  EXPECT_TRUE(
+      check_request(request, of_pictures(PictureInput::kFirstFrame)).request.image_paths.empty());
+  EXPECT_STREQ(
+      error_of([&] { check_request(request, of_pictures(PictureInput::kChannels)); }).what(),
+      "image-path: missing, wan makes videos from a picture, their first frame");
+  request.references.push_back({.path = "a.png", .image = solid_image(83, 48, 0)});
+  for (const auto picture : {PictureInput::kChannels, PictureInput::kFirstFrame}) {
+    const CheckedRequest checked = check_request(request, of_pictures(picture));
+    EXPECT_THAT(checked.request.image_paths, ElementsAre("a.png"));
+    EXPECT_THAT(checked.warnings, IsEmpty());
+  }
+  request.references.push_back(request.references.front());
+  for (const auto picture : {PictureInput::kChannels, PictureInput::kFirstFrame}) {
+    EXPECT_STREQ(error_of([&] { check_request(request, of_pictures(picture)); }).what(),
+                 "image-path: 2 pictures, wan takes one, the video's first frame");
+  }
+}
+
+TEST(WanRequest, SaysWhatHappensToThePicture) {
+  GenerateRequest request{.prompt = "a fox"};
+  request.references.push_back({.path = "a.png", .image = solid_image(50, 48, 0)});
+  request.reference_limit = ReferenceLimit::kBfl;
+  EXPECT_THAT(check_request(request, of_pictures(PictureInput::kChannels)).warnings,
+              ElementsAre("image-path 'a.png': 50x48 is stretched to the video's 832x480",
+                          "reference-limit bfl has no effect: a picture takes the video's size"));
+}
 
 TEST(WanRequest, OneTransformerHasOneScale) {
   GenerateRequest request;
