@@ -64,6 +64,29 @@ void refuse_others(const GenerateRequest& request, const WanLimits& limits) {
   }
 }
 
+/// The shape of the picture with about as many pixels as `usual`, in multiples of a token.
+/// Source: the documentation of diffusers' WanImageToVideoPipeline.
+ImageSize size_like(ImageSize picture, ImageSize usual, int multiple) {
+  const double area = static_cast<double>(usual.width) * usual.height;
+  const double ratio = static_cast<double>(picture.height) / picture.width;
+  const auto side = [multiple](double exact) {
+    const int tokens = static_cast<int>(std::nearbyint(exact)) / multiple;
+    return std::clamp(tokens, 1, kMaxImageSide / multiple) * multiple;
+  };
+  return {side(std::sqrt(area / ratio)), side(std::sqrt(area * ratio))};
+}
+
+/// What the request says; else of the picture's shape, where it says neither; else the model's.
+ImageSize size_of(const GenerateRequest& request, const WanLimits& limits) {
+  ImageSize size{limits.defaults.width.value_or(limits.suggestions.width),
+                 limits.defaults.height.value_or(limits.suggestions.height)};
+  if (!request.width && !request.height && !request.references.empty()) {
+    const Image& picture = request.references.front().image;
+    size = size_like({picture.width, picture.height}, size, limits.size_multiple);
+  }
+  return {request.width.value_or(size.width), request.height.value_or(size.height)};
+}
+
 /// Says so when a picture's shape is not the video's: more than a token's rounding makes of it.
 void warn_of_stretching(const GenerateRequest& request, const ResolvedRequest& resolved,
                         std::vector<std::string>& warnings) {
@@ -120,13 +143,14 @@ CheckedRequest check_request(const GenerateRequest& request, const WanLimits& li
   const WanSuggestions& suggested = limits.suggestions;
   check_picture(request.references, limits);
   refuse_others(request, limits);
+  const ImageSize size = size_of(request, limits);
   const double guidance_scale =
       request.guidance_scale.value_or(model.guidance_scale.value_or(suggested.guidance_scale));
   ResolvedRequest resolved{
       .prompt = request.prompt,
       .negative_prompt = request.negative_prompt.value_or(""),
-      .width = request.width.value_or(model.width.value_or(suggested.width)),
-      .height = request.height.value_or(model.height.value_or(suggested.height)),
+      .width = size.width,
+      .height = size.height,
       .num_inference_steps = request.num_inference_steps.value_or(
           model.num_inference_steps.value_or(suggested.num_inference_steps)),
       .guidance_scale = guidance_scale,

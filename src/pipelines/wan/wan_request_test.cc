@@ -132,8 +132,24 @@ TEST(WanRequest, BeginsWithOnePicture) {
   }
 }
 
+TEST(WanRequest, HasThePicturesShapeWhereNoneIsGiven) {
+  const auto size = [](ImageSize picture, std::optional<int> width = {}) {
+    GenerateRequest request{.prompt = "a fox", .width = width};
+    request.references.push_back(
+        {.path = "a.png", .image = solid_image(picture.width, picture.height, 0)});
+    const CheckedRequest checked = check_request(request, of_pictures(PictureInput::kChannels));
+    return std::pair(checked.request.width, checked.request.height);
+  };
+  // Of 832 x 480 = 399360 pixels.
+  EXPECT_EQ(size({1664, 960}), std::pair(832, 480));
+  EXPECT_EQ(size({50, 50}), std::pair(624, 624));      // sqrt(399360) = 631.9
+  EXPECT_EQ(size({3000, 4000}), std::pair(544, 720));  // 547.3 and 729.7
+  EXPECT_EQ(size({1, 4000}), std::pair(16, 8192));     // 10.0 and 39968.0
+  EXPECT_EQ(size({3000, 4000}, 640), std::pair(640, 480));
+}
+
 TEST(WanRequest, SaysWhatHappensToThePicture) {
-  GenerateRequest request{.prompt = "a fox"};
+  GenerateRequest request{.prompt = "a fox", .width = 832, .height = 480};
   request.references.push_back({.path = "a.png", .image = solid_image(50, 48, 0)});
   request.reference_limit = ReferenceLimit::kBfl;
   EXPECT_THAT(check_request(request, of_pictures(PictureInput::kChannels)).warnings,
