@@ -12,7 +12,8 @@ MICRO = WAN / "pipeline"
 GOLDEN = WAN / "i2v.safetensors"
 PROMPT = "A red fox  runs &amp; jumps over the snow"
 AS_GOLDEN = ["--guidance-scale", "3.5", "--guidance-scale-2", "3", "--flow-shift", "5",
-             "--negative-prompt", "blurry, static", "--seed", "7", "--dtype", "f32"]
+             "--negative-prompt", "blurry, static", "--seed", "7", "--dtype", "f32",
+             "--width", "48", "--height", "32"]
 
 
 def tensor(path, name):
