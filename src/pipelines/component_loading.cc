@@ -129,18 +129,21 @@ ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDe
   std::int64_t largest = sizes.vae_tile == 0
                              ? pixels
                              : std::min(width, sizes.vae_tile) * std::min(height, sizes.vae_tile);
-  std::int64_t denoised = pixels;
+  std::int64_t referenced = 0;
   for (const ImageSize& reference : sizes.references) {
     const std::int64_t encoded = std::int64_t{reference.width} * reference.height;
-    denoised += encoded;
+    referenced += encoded;
     largest = std::max(largest, encoded);  // encoding takes about what decoding does
   }
+  const std::int64_t denoised = sizes.kept_rows == 0 ? pixels + referenced : pixels;
   const std::int64_t tokens = denoised / (sizes.patch * sizes.patch) +
                               defaults.max_sequence_length.value_or(sizes.default_text_tokens);
+  const std::int64_t kept =
+      sizes.kept_rows * (referenced / (sizes.patch * sizes.patch)) * sizes.width * element;
   // A step has them twice, as it runs and as it is recorded; the recording keeps its own.
   const std::int64_t step = sizes.row_widths * tokens * sizes.width * element;
   const auto bytes = [&](std::int64_t more) {
-    return static_cast<std::size_t>(kLibraries + step + more);
+    return static_cast<std::size_t>(kLibraries + step + kept + more);
   };
   return {
       .text_encoding = bytes(sizes.text_bytes),

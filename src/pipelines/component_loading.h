@@ -95,6 +95,9 @@ struct FlowSizes {
   std::int64_t vae_tile = 0;      ///< pixels along a side of what is decoded at once; 0: all
   std::int64_t text_bytes = 0;    ///< to encode a prompt, beside library scratch
   std::vector<ImageSize> references = {};  ///< as they are encoded
+  /// Rows of `width` that are kept for each of their tokens, which no step has then; 0: every step
+  /// has their tokens.
+  std::int64_t kept_rows = 0;
   int default_text_tokens = 512;
 };
 

@@ -30,6 +30,7 @@ constexpr Family kFamilies[] = {
     {"FluxPipeline", load<Flux1Pipeline>},
     {"Flux2Pipeline", load<Flux2Pipeline>},
     {"Flux2KleinPipeline", load<Flux2Pipeline>},
+    {"Flux2KleinKVPipeline", load<Flux2Pipeline>},
     {"WanPipeline", load<WanPipeline>, OutputKind::kVideo},
     {"WanImageToVideoPipeline", load<WanPipeline>, OutputKind::kVideo},
 };

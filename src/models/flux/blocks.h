@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/flux/double_stream.h"
+#include "models/flux/joint_attention.h"
 #include "models/flux/modulation.h"
 #include "nn/layer_sequence.h"
 #include "nn/layers.h"
@@ -20,10 +21,23 @@ struct StepModulations {
   Modulation out;  ///< of the norm behind the last block; without a gate
 };
 
+/// Block `block`'s part of [blocks, 2, B, L, H, D]; absent of what is absent.
+inline Tensor keys_of_block(const Tensor& keys, std::size_t block) {
+  if (!keys.defined()) return {};
+  const auto first = static_cast<std::int64_t>(block);
+  return keys.slice(0, first, first + 1)
+      .reshape({keys.dim(1), keys.dim(2), keys.dim(3), keys.dim(4), keys.dim(5)});
+}
+
 /// What all blocks of a step share.
 struct BlockContext {
   const ops::Rope& rope;
   ops::AttentionPrecision precision;
+  Tensor others;  ///< [blocks, 2, B, L, H, D]: of every block JointAttention::others; or absent
+
+  JointAttention of_block(std::size_t block) const {
+    return {.rope = rope, .precision = precision, .others = keys_of_block(others, block)};
+  }
 };
 
 /// Runs a step's blocks, in the order of `sequence`: the double ones over both streams, then the
@@ -51,8 +65,7 @@ Tensor run_blocks(const nn::LayerSequence& sequence,
   nn::LayerSequence::Pass pass(sequence);
   for (std::size_t i = 0; i < doubles; ++i) {
     x = pass.run(fmt::format("transformer_blocks.{}", i), [&] {
-      return double_blocks[i](x, step.double_blocks[i], double_norms(i + 1), context.rope,
-                              context.precision);
+      return double_blocks[i](x, step.double_blocks[i], double_norms(i + 1), context.of_block(i));
     });
   }
   ops::NormedStream z{.x = ops::concat({x.text.x, x.image.x}, 1),
@@ -61,8 +74,8 @@ Tensor run_blocks(const nn::LayerSequence& sequence,
   for (std::size_t i = 0; i < singles; ++i) {
     const bool last = i + 1 == singles;
     z = pass.run(fmt::format("single_transformer_blocks.{}", i), [&] {
-      return single_blocks[i](z, step.single_blocks[i], single_norm(i + 1), context.rope,
-                              context.precision, last ? text_tokens : 0,
+      return single_blocks[i](z, step.single_blocks[i], single_norm(i + 1),
+                              context.of_block(doubles + i), last ? text_tokens : 0,
                               last ? text_tokens + image_tokens : z.x.dim(1));
     });
   }

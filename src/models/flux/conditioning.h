@@ -15,6 +15,9 @@ struct FluxConditioning {
   ops::Rope rope;         ///< of the joint sequence [text, image, reference pictures]
   Tensor modulations;     ///< [N, B, M], in the order in which the transformer takes them
   Tensor reference = {};  ///< [B, L_ref, C], packed latents of reference pictures; or absent
+  /// [blocks, 2, B, L_ref, H, D]: keys and values of reference pictures that no step changes, the
+  /// double blocks' before the single ones'; or absent.
+  Tensor reference_keys = {};
 
   /// One step's modulations, [B, M].
   Tensor at_step(std::int64_t step) const {
@@ -25,7 +28,7 @@ struct FluxConditioning {
 /// The tensors that every step reads.
 inline std::vector<Tensor*> fixed_tensors(FluxConditioning& conditioning) {
   return {&conditioning.context, &conditioning.rope.cos, &conditioning.rope.sin,
-          &conditioning.reference};
+          &conditioning.reference, &conditioning.reference_keys};
 }
 
 }  // namespace dither::models

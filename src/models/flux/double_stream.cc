@@ -44,8 +44,8 @@ StreamNorms DoubleStreamBlock::norms(const DoubleModulations& modulations) const
 }
 
 Streams DoubleStreamBlock::operator()(const Streams& x, const DoubleModulations& modulations,
-                                      const StreamNorms& next, const ops::Rope& rope,
-                                      ops::AttentionPrecision precision) const {
+                                      const StreamNorms& next,
+                                      const JointAttention& attention) const {
   const std::int64_t width = x.image.x.dim(2);
   const Modulation image_attention = modulation_at(modulations.image, 0, width);
   const Modulation image_mlp = modulation_at(modulations.image, 1, width);
@@ -58,11 +58,21 @@ Streams DoubleStreamBlock::operator()(const Streams& x, const DoubleModulations&
   const auto image_rows = [&](const Tensor& t) { return t.slice(1, text_tokens, tokens); };
   const std::array<ops::HeadProjection, 2> streams = {text_.heads(x.text.normalized),
                                                       image_.heads(x.image.normalized)};
-  const Tensor attended =
-      attend(ops::project_heads(streams, rope, heads_, kFluxNormEps, precision));
+  const Tensor attended = attend(project_heads(streams, heads_, attention));
   return {.image = image_.finish(x.image.x, image_rows(attended), image_attention, image_mlp,
                                  next.image),
           .text = text_.finish(x.text.x, text_rows(attended), text_attention, text_mlp, next.text)};
+}
+
+ops::NormedStream DoubleStreamBlock::image_alone(const ops::NormedStream& x,
+                                                 const Tensor& modulations,
+                                                 const ops::ModulatedNorm& next,
+                                                 const JointAttention& attention) const {
+  const std::int64_t width = x.x.dim(2);
+  const std::array<ops::HeadProjection, 1> stream = {image_.heads(x.normalized)};
+  const Tensor attended = attend(project_heads(stream, heads_, attention));
+  return image_.finish(x.x, attended, modulation_at(modulations, 0, width),
+                       modulation_at(modulations, 1, width), next);
 }
 
 DoubleStreamBlock make_double_block(const nn::WeightScope& scope, std::int64_t heads,

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "models/flux/joint_attention.h"
 #include "models/flux/modulation.h"
 #include "nn/layers.h"
 #include "nn/weight_scope.h"
@@ -81,8 +82,12 @@ class DoubleStreamBlock {
 
   /// x normalised as norms() says.
   Streams operator()(const Streams& x, const DoubleModulations& modulations,
-                     const StreamNorms& next, const ops::Rope& rope,
-                     ops::AttentionPrecision precision) const;
+                     const StreamNorms& next, const JointAttention& attention) const;
+
+  /// The image's stream without text; `modulations` are its own.
+  ops::NormedStream image_alone(const ops::NormedStream& x, const Tensor& modulations,
+                                const ops::ModulatedNorm& next,
+                                const JointAttention& attention) const;
 
  private:
   std::int64_t heads_;

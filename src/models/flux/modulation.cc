@@ -1,7 +1,5 @@
 #include "models/flux/modulation.h"
 
-#include <cmath>
-
 namespace dither::models {
 
 Modulation modulation_at(const Tensor& vectors, std::int64_t index, std::int64_t width) {
@@ -17,11 +15,6 @@ ops::ModulatedNorm norm_for(const nn::Linear& reader, const Modulation& m) {
 
 ops::NormedStream normed(const Tensor& x, const ops::ModulatedNorm& norm) {
   return {.x = x, .normalized = ops::layer_norm_modulate(x, norm)};
-}
-
-Tensor attend(const ops::AttentionOperands& qkv, const ops::Output& out) {
-  const auto head_dim = static_cast<float>(qkv.q.dim(-1));
-  return ops::attention(qkv, {.scale = 1.0F / std::sqrt(head_dim), .out = out});
 }
 
 }  // namespace dither::models

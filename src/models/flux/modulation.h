@@ -28,9 +28,6 @@ ops::ModulatedNorm norm_for(const nn::Linear& reader, const Modulation& m);
 /// A residual stream with the norm that its next reader wants.
 ops::NormedStream normed(const Tensor& x, const ops::ModulatedNorm& norm);
 
-/// softmax(q k^T / sqrt(head_dim)) v.
-Tensor attend(const ops::AttentionOperands& qkv, const ops::Output& out = {});
-
 /// Hands out the columns of one step's modulations [B, M] in their order.
 class ModulationColumns {
  public:

@@ -15,9 +15,8 @@ Flux1SingleBlock::Flux1SingleBlock(const nn::WeightScope& scope, const Flux1Conf
 
 ops::NormedStream Flux1SingleBlock::operator()(const ops::NormedStream& x, const Modulation& m,
                                                const ops::ModulatedNorm& next,
-                                               const ops::Rope& rope,
-                                               ops::AttentionPrecision precision,
-                                               std::int64_t first, std::int64_t end) const {
+                                               const JointAttention& attention, std::int64_t first,
+                                               std::int64_t end) const {
   const auto rows = [&](const Tensor& t) { return t.slice(1, first, end); };
   const std::int64_t width = x.x.dim(2);
   // Both layers saw the same input in calibration; a checkpoint may still give them two scales.
@@ -26,7 +25,7 @@ ops::NormedStream Flux1SingleBlock::operator()(const ops::NormedStream& x, const
                             : ops::layer_norm_modulate(x.x, norm_for(proj_mlp_, m));
   const std::array<ops::HeadProjection, 1> stream = {
       ops::HeadProjection{x.normalized, &to_qkv_.weights(), norm_q_, norm_k_}};
-  const auto [q, k, v, v_scale] = ops::project_heads(stream, rope, heads_, kFluxNormEps, precision);
+  const auto [q, k, v, v_scale] = project_heads(stream, heads_, attention);
 
   // [attended, mlp], each written in its place.
   const std::optional<float> codes = proj_out_.codes();

@@ -22,9 +22,8 @@ class Flux1SingleBlock {
   /// x [B, L, D], text before image, normalised as norm() says. -> the rows of tokens [first, end),
   /// [B, end - first, D].
   ops::NormedStream operator()(const ops::NormedStream& x, const Modulation& m,
-                               const ops::ModulatedNorm& next, const ops::Rope& rope,
-                               ops::AttentionPrecision precision, std::int64_t first,
-                               std::int64_t end) const;
+                               const ops::ModulatedNorm& next, const JointAttention& attention,
+                               std::int64_t first, std::int64_t end) const;
 
  private:
   std::int64_t heads_;

@@ -105,7 +105,7 @@ Tensor Flux1Transformer::velocity(const Tensor& latents, const FluxConditioning&
   return proj_out_(run_blocks(blocks_, double_blocks_, single_blocks_, proj_out_,
                               x_embedder_(latents), conditioning.context, latents.dim(1),
                               split_modulations(modulations, config_),
-                              {.rope = conditioning.rope, .precision = precision}));
+                              {.rope = conditioning.rope, .precision = precision, .others = {}}));
 }
 
 }  // namespace dither::models

@@ -15,4 +15,8 @@ namespace dither::models {
 ops::Rope flux2_rope(const Flux2Config& config, std::int64_t text_tokens, TokenGrid grid,
                      std::span<const TokenGrid> references, ops::Backend& backend);
 
+/// Those of the references alone.
+ops::Rope flux2_reference_rope(const Flux2Config& config, std::span<const TokenGrid> references,
+                               ops::Backend& backend);
+
 }  // namespace dither::models

@@ -61,9 +61,8 @@ Flux2SingleBlock::Flux2SingleBlock(const nn::WeightScope& scope, const Flux2Conf
 
 ops::NormedStream Flux2SingleBlock::operator()(const ops::NormedStream& z, const Modulation& m,
                                                const ops::ModulatedNorm& next,
-                                               const ops::Rope& rope,
-                                               ops::AttentionPrecision precision,
-                                               std::int64_t first, std::int64_t end) const {
+                                               const JointAttention& attention, std::int64_t first,
+                                               std::int64_t end) const {
   const auto rows = [&](const Tensor& t) { return t.slice(1, first, end); };
   const std::int64_t width = z.x.dim(2);
   // [attended, mlp], each written in its place.
@@ -78,7 +77,7 @@ ops::NormedStream Flux2SingleBlock::operator()(const ops::NormedStream& z, const
       .gated = ops::GatedColumns{
           .activation = ops::Activation::kSilu,
           .out = {.tensor = joint.slice(-1, width, width + mlp_width_), .e4m3_scale = codes}}}};
-  const auto [q, k, v, v_scale] = ops::project_heads(stream, rope, heads_, kFluxNormEps, precision);
+  const auto [q, k, v, v_scale] = project_heads(stream, heads_, attention);
   attend({rows(q), k, v, v_scale},
          {.tensor = rows(joint).slice(-1, 0, width), .e4m3_scale = codes});
   return to_out_(rows(joint), {.gate = m.gate, .residual = rows(z.x)}, next);
@@ -132,22 +131,67 @@ Flux2Transformer::Flux2Transformer(const nn::WeightScope& scope, const Flux2Conf
   }
 }
 
-FluxConditioning Flux2Transformer::prepare(const Flux2Inputs& inputs) const {
-  check_inputs(inputs);
-  const Tensor silu_temb =
-      ops::activate(time_guidance_embed_(inputs.timesteps, inputs.guidance_scale),
-                    ops::Activation::kSilu);  // [N, D]
-  const Tensor vectors = ops::concat(
+/// Modulations of these timesteps, [N, B, M].
+Tensor Flux2Transformer::vectors(std::span<const float> timesteps,
+                                 std::optional<float> guidance_scale, std::int64_t samples) const {
+  const Tensor silu_temb = ops::activate(time_guidance_embed_(timesteps, guidance_scale),
+                                         ops::Activation::kSilu);  // [N, D]
+  const Tensor joined = ops::concat(
       {double_stream_modulation_img_(silu_temb), double_stream_modulation_txt_(silu_temb),
        single_stream_modulation_(silu_temb), norm_out_(silu_temb)},
       -1);
-  const Tensor of_one = vectors.unflatten(0, vectors.dim(0), 1);  // [N, 1, M]
-  const std::vector<Tensor> samples(static_cast<std::size_t>(inputs.prompt_embeds.dim(0)), of_one);
-  return {.context = context_embedder_(inputs.prompt_embeds),
-          .rope = flux2_rope(config_, inputs.prompt_embeds.dim(1), inputs.grid,
-                             inputs.reference_grids, *backend_),
-          .modulations = samples.size() == 1 ? of_one : ops::concat(samples, 1),
-          .reference = inputs.reference};
+  const Tensor of_one = joined.unflatten(0, joined.dim(0), 1);  // [N, 1, M]
+  if (samples == 1) return of_one;
+  return ops::concat(std::vector<Tensor>(static_cast<std::size_t>(samples), of_one), 1);
+}
+
+/// Those of FluxConditioning.
+/// Source: diffusers' Flux2Transformer2DModel with kv_cache_mode "extract", whose first step
+/// computes the same beside the picture.
+Tensor Flux2Transformer::reference_keys(const Flux2Inputs& inputs) const {
+  constexpr std::array<float, 1> kTimestep = {0};
+  const std::int64_t samples = inputs.reference.dim(0);
+  const std::int64_t tokens = inputs.reference.dim(1);
+  const Tensor of_step = vectors(kTimestep, inputs.guidance_scale, samples);
+  const StepModulations step =
+      split_modulations(of_step.reshape({samples, of_step.dim(2)}), config_);
+  const ops::Rope rope = flux2_reference_rope(config_, inputs.reference_grids, *backend_);
+  const std::size_t doubles = double_blocks_.size();
+  const std::size_t blocks = doubles + single_blocks_.size();
+  const auto norm = [&](std::size_t i) {
+    if (i < doubles) return double_blocks_[i].norms(step.double_blocks[i]).image;
+    if (i < blocks) return single_blocks_[i - doubles].norm(step.single_blocks[i - doubles]);
+    return norm_for(proj_out_, step.out);
+  };
+  ops::NormedStream x = normed(x_embedder_(inputs.reference), norm(0));
+  const Tensor kept =
+      ops::empty_like(x.x, {static_cast<std::int64_t>(blocks), 2, samples, tokens,
+                            config_.num_attention_heads, config_.attention_head_dim});
+  nn::LayerSequence::Pass pass(blocks_);
+  for (std::size_t i = 0; i < blocks; ++i) {
+    const JointAttention attention{.rope = rope, .kept = keys_of_block(kept, i)};
+    x = pass.run(fmt::format("references.{}", i), [&] {
+      if (i < doubles) {
+        return double_blocks_[i].image_alone(x, step.double_blocks[i].image, norm(i + 1),
+                                             attention);
+      }
+      return single_blocks_[i - doubles](x, step.single_blocks[i - doubles], norm(i + 1), attention,
+                                         0, tokens);
+    });
+  }
+  return kept;
+}
+
+FluxConditioning Flux2Transformer::prepare(const Flux2Inputs& inputs) const {
+  check_inputs(inputs);
+  const bool once = inputs.references_once && inputs.reference.defined();
+  return {
+      .context = context_embedder_(inputs.prompt_embeds),
+      .rope = flux2_rope(config_, inputs.prompt_embeds.dim(1), inputs.grid,
+                         once ? std::vector<TokenGrid>() : inputs.reference_grids, *backend_),
+      .modulations = vectors(inputs.timesteps, inputs.guidance_scale, inputs.prompt_embeds.dim(0)),
+      .reference = once ? Tensor() : inputs.reference,
+      .reference_keys = once ? reference_keys(inputs) : Tensor()};
 }
 
 Tensor Flux2Transformer::velocity(const Tensor& latents, const FluxConditioning& conditioning,
@@ -156,10 +200,10 @@ Tensor Flux2Transformer::velocity(const Tensor& latents, const FluxConditioning&
   const Tensor tokens = conditioning.reference.defined()
                             ? ops::concat({latents, conditioning.reference}, 1)
                             : latents;
-  return proj_out_(run_blocks(blocks_, double_blocks_, single_blocks_, proj_out_,
-                              x_embedder_(tokens), conditioning.context, latents.dim(1),
-                              split_modulations(modulations, config_),
-                              {.rope = conditioning.rope, .precision = precision}));
+  return proj_out_(run_blocks(
+      blocks_, double_blocks_, single_blocks_, proj_out_, x_embedder_(tokens), conditioning.context,
+      latents.dim(1), split_modulations(modulations, config_),
+      {.rope = conditioning.rope, .precision = precision, .others = conditioning.reference_keys}));
 }
 
 }  // namespace dither::models

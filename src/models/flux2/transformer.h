@@ -28,9 +28,8 @@ class Flux2SingleBlock {
   /// z [B, L, D], text before image, normalised as norm() says. -> the rows of tokens [first, end),
   /// [B, end - first, D]: of the last block only the picture is read.
   ops::NormedStream operator()(const ops::NormedStream& z, const Modulation& m,
-                               const ops::ModulatedNorm& next, const ops::Rope& rope,
-                               ops::AttentionPrecision precision, std::int64_t first,
-                               std::int64_t end) const;
+                               const ops::ModulatedNorm& next, const JointAttention& attention,
+                               std::int64_t first, std::int64_t end) const;
 
  private:
   std::int64_t heads_;
@@ -66,6 +65,9 @@ struct Flux2Inputs {
   TokenGrid grid = {};                       ///< the picture in tokens
   std::vector<TokenGrid> reference_grids = {};
   Tensor reference = {};  ///< [B, sum of reference_grids, in_channels]; absent without references
+  /// References see only each other, at timestep 0, and so are the same in every step: their keys
+  /// and values are computed once. What klein-9b-kv was trained for.
+  bool references_once = false;
 };
 
 /// FLUX.2's rectified flow transformer (Black Forest Labs 2025), dev and klein.
@@ -92,6 +94,10 @@ class Flux2Transformer {
   const Flux2Config& config() const { return config_; }
 
  private:
+  Tensor vectors(std::span<const float> timesteps, std::optional<float> guidance_scale,
+                 std::int64_t samples) const;
+  Tensor reference_keys(const Flux2Inputs& inputs) const;
+
   Flux2Config config_;
   ops::Backend* backend_;
   nn::Linear x_embedder_;

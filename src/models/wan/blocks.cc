@@ -4,6 +4,7 @@
 #include <cmath>
 #include <span>
 
+#include "models/flux/joint_attention.h"
 #include "quant/e4m3_weight.h"
 #include "tensor/host_floats.h"
 

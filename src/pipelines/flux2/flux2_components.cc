@@ -40,6 +40,15 @@ std::string fingerprint(const ModelFolder& folder, const Flux2Checkpoints& check
 
 constexpr const char* kTextEncoder = "text_encoder";
 
+/// Keys and values of every block, as they are made and where the steps read them; and in one block
+/// behind those of the picture.
+std::int64_t kept_rows(const Flux2Configs& configs) {
+  if (!configs.variant->references_once) return 0;
+  const std::int64_t blocks =
+      configs.transformer.num_layers + configs.transformer.num_single_layers;
+  return 2 * (2 * blocks + 1);
+}
+
 /// Where the weights of all components go on this backend.
 MemoryPlan plan_flux2_memory(const Flux2Configs& configs, const Flux2Checkpoints& checkpoints,
                              GenerationDefaults defaults, DType dtype, const ops::Backend& backend,
@@ -69,7 +78,8 @@ MemoryPlan plan_flux2_memory(const Flux2Configs& configs, const Flux2Checkpoints
                         .vae_channels = configs.vae.kl.block_out_channels.at(1),
                         .vae_tile = options.vae_tiling ? configs.vae.kl.sample_size : 0,
                         .text_bytes = 6 * text * lm.intermediate_size * dtype_bits(dtype) / 8,
-                        .references = std::move(references)};
+                        .references = std::move(references),
+                        .kept_rows = kept_rows(configs)};
   return plan_memory(
       {{.bytes =
             bytes(kTextEncoder, models::causal_lm_table(lm, *text_encoder), *text_encoder, dtype),

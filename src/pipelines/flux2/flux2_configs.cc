@@ -150,7 +150,7 @@ Flux2Configs load_flux2_configs(const ModelFolder& folder) {
       .vae = parse_flux2_vae_config(folder.component_config("vae")),
       .scheduler =
           parse_flow_match_config(folder.component_config("scheduler", "scheduler_config.json")),
-      .is_distilled = folder.settings().get<bool>("is_distilled", false),
+      .is_distilled = folder.settings().get<bool>("is_distilled", variant.is_distilled),
   };
   check_configs_agree(folder, "transformer in_channels", configs.transformer.in_channels,
                       "4 x vae latent_channels =", 4 * configs.vae.kl.latent_channels);

@@ -24,7 +24,7 @@ Flux2VaeConfig parse_flux2_vae_config(const JsonConfig& json);
 /// Mistral3ForConditionalGeneration's config, of which the "text_config" counts, or Qwen3's.
 models::CausalLmConfig parse_causal_lm_config(const JsonConfig& json, const Flux2Variant& variant);
 
-/// The configs of all components of a Flux2Pipeline or a Flux2KleinPipeline.
+/// The configs of all components of a pipeline of FLUX.2 (Flux2Variant).
 struct Flux2Configs {
   const Flux2Variant* variant = nullptr;
   models::Flux2Config transformer;

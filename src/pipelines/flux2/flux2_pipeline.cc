@@ -109,7 +109,8 @@ FluxGuidance Flux2Pipeline::guidance(const ResolvedRequest& request, const Promp
          .guidance_scale = static_cast<float>(request.guidance_scale),
          .grid = grid(request),
          .reference_grids = references.grids,
-         .reference = references.tokens});
+         .reference = references.tokens,
+         .references_once = components_.configs.variant->references_once});
   };
   FluxGuidance guidance{.positive = prepare(prompts.positive),
                         .negative = {},

@@ -15,8 +15,8 @@
 
 namespace dither {
 
-/// FLUX.2, dev and klein, text to image and with reference pictures, as diffusers' Flux2Pipeline
-/// and Flux2KleinPipeline run it.
+/// FLUX.2, dev and klein, text to image and with reference pictures, as diffusers' Flux2Pipeline,
+/// Flux2KleinPipeline and Flux2KleinKVPipeline run it.
 class Flux2Pipeline final : public FluxPipeline {
  public:
   /// Throws as load_flux2_components(). `backend` outlives the pipeline.

@@ -22,6 +22,24 @@ ChatText chat_of(std::string_view before, std::string_view prompt, std::string_v
           .prompt_end = before.size() + prompt.size()};
 }
 
+constexpr Flux2Variant kKlein = {
+    .pipeline = "Flux2KleinPipeline",
+    .text_encoder = "Qwen3ForCausalLM",
+    .encoder_name = "Qwen3",
+    .is_mistral = false,
+    .output_layers = {9, 18, 27},
+    .padding_side = PaddingSide::kRight,
+    .chat = qwen3_chat,
+};
+
+constexpr Flux2Variant klein_kv() {
+  Flux2Variant variant = kKlein;
+  variant.pipeline = "Flux2KleinKVPipeline";
+  variant.references_once = true;
+  variant.is_distilled = true;
+  return variant;
+}
+
 constexpr Flux2Variant kVariants[] = {
     {.pipeline = "Flux2Pipeline",
      .text_encoder = "Mistral3ForConditionalGeneration",
@@ -30,13 +48,8 @@ constexpr Flux2Variant kVariants[] = {
      .output_layers = {10, 20, 30},
      .padding_side = PaddingSide::kLeft,
      .chat = mistral_chat},
-    {.pipeline = "Flux2KleinPipeline",
-     .text_encoder = "Qwen3ForCausalLM",
-     .encoder_name = "Qwen3",
-     .is_mistral = false,
-     .output_layers = {9, 18, 27},
-     .padding_side = PaddingSide::kRight,
-     .chat = qwen3_chat},
+    kKlein,
+    klein_kv(),
 };
 
 }  // namespace

@@ -36,6 +36,8 @@ struct Flux2Variant {
   std::array<std::int64_t, 3> output_layers;
   PaddingSide padding_side;
   ChatText (*chat)(std::string_view prompt);
+  bool references_once = false;  ///< models::Flux2Inputs::references_once
+  bool is_distilled = false;     ///< where model_index.json does not say
 };
 
 /// The variant of a folder's pipeline class. Throws kUnsupported for another class.
