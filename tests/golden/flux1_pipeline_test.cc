@@ -2,10 +2,8 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
-#include <algorithm>
-#include <cstdlib>
-
 #include "golden/golden.h"
+#include "golden/images.h"
 #include "media/png.h"
 #include "runtime/load.h"
 #include "tokenizers/load_tokenizer.h"
@@ -13,9 +11,7 @@
 namespace dither::golden {
 namespace {
 
-using ::testing::Each;
 using ::testing::ElementsAreArray;
-using ::testing::Le;
 using ::testing::Values;
 
 struct GoldenCase {
@@ -88,13 +84,8 @@ TEST_P(Flux1Golden, FloatTrajectoryFollowsDiffusers) {
         << "after step " << step;
   }
 
-  const Image expected = read_png(source_dir() / "tests/golden" /
-                                  fmt::format("case{}_fp32_cpu.png", GetParam().index));
-  ASSERT_EQ(drawn.image().pixels.size(), expected.pixels.size());
-  std::vector<int> differences(expected.pixels.size());
-  std::ranges::transform(drawn.image().pixels, expected.pixels, differences.begin(),
-                         [](int a, int b) { return std::abs(a - b); });
-  EXPECT_THAT(differences, Each(Le(1)));
+  expect_image(drawn.image(), read_png(source_dir() / "tests/golden" /
+                                       fmt::format("case{}_fp32_cpu.png", GetParam().index)));
 }
 
 TEST_P(Flux1Golden, BFloat16EndsWhereDiffusersEnds) {

@@ -3,35 +3,23 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
-#include <algorithm>
-#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/test_util.h"
 #include "golden/golden.h"
+#include "golden/images.h"
 #include "runtime/load.h"
 
 namespace dither::golden {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::Each;
-using ::testing::Le;
-
 constexpr double kTolerance = 2e-5;  // relative L2
 constexpr std::int64_t kSteps = 3;
 constexpr std::string_view kClass = "Flux2KleinKVPipeline";
 
 fs::path micro_folder() { return source_dir() / "tests/golden/flux2"; }
-
-Image image_of(const Tensor& pixels) {
-  const auto* const begin = pixels.data<std::uint8_t>();
-  return {.width = static_cast<int>(pixels.dim(1)),
-          .height = static_cast<int>(pixels.dim(0)),
-          .channels = 3,
-          .pixels = {begin, begin + pixels.elements()}};
-}
 
 /// The tiny klein as a folder of this class.
 class Folder {
@@ -93,13 +81,7 @@ TEST_P(Flux2KleinKv, FloatTrajectoryFollowsDiffusers) {
                 kTolerance)
           << "after step " << step;
     }
-    const Image expected = image_of(golden(name + ".picture"));
-    const Image& actual = drawn.outputs.at(0).image();
-    ASSERT_EQ(actual.pixels.size(), expected.pixels.size());
-    std::vector<int> differences(expected.pixels.size());
-    std::ranges::transform(actual.pixels, expected.pixels, differences.begin(),
-                           [](int a, int b) { return std::abs(a - b); });
-    EXPECT_THAT(differences, Each(Le(1)));
+    expect_image(drawn.outputs.at(0).image(), image_of(golden(name + ".picture")));
   }
 }
 

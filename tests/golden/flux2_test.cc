@@ -2,12 +2,11 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
-#include <algorithm>
-#include <cstdlib>
 #include <fstream>
 
 #include "base/test_util.h"
 #include "golden/golden.h"
+#include "golden/images.h"
 #include "models/flux/latents.h"
 #include "pipelines/flow_pipeline.h"
 #include "pipelines/flux2/flux2_components.h"
@@ -18,11 +17,9 @@ namespace dither::golden {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
-using ::testing::Le;
 
 constexpr double kTolerance = 2e-5;  // relative L2
 constexpr const char* kPrompt = "A red fox, 3 apples & a café in the snow";
@@ -253,14 +250,7 @@ class Flux2Golden : public testing::TestWithParam<PipelineCase> {
     return SafetensorsFile::open(micro_folder() / "micro.safetensors")
         ->read(fmt::format("{}.{}", GetParam().name, what));
   }
-  static Image picture(std::string_view what) {
-    const Tensor pixels = golden(what);
-    const auto* const begin = pixels.data<std::uint8_t>();
-    return {.width = static_cast<int>(pixels.dim(1)),
-            .height = static_cast<int>(pixels.dim(0)),
-            .channels = 3,
-            .pixels = {begin, begin + pixels.elements()}};
-  }
+  static Image picture(std::string_view what) { return image_of(golden(what)); }
 
  private:
   KleinBase base_;
@@ -276,12 +266,7 @@ TEST_P(Flux2Golden, FloatTrajectoryFollowsDiffusers) {
               kTolerance)
         << "after step " << step;
   }
-  const Image expected = picture("picture");
-  ASSERT_EQ(drawn.image().pixels.size(), expected.pixels.size());
-  std::vector<int> differences(expected.pixels.size());
-  std::ranges::transform(drawn.image().pixels, expected.pixels, differences.begin(),
-                         [](int a, int b) { return std::abs(a - b); });
-  EXPECT_THAT(differences, Each(Le(1)));
+  expect_image(drawn.image(), picture("picture"));
 }
 
 TEST_P(Flux2Golden, BFloat16StaysClose) {

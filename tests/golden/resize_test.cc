@@ -5,18 +5,10 @@
 #include <gtest/gtest.h>
 
 #include "golden/golden.h"
+#include "golden/images.h"
 
 namespace dither::golden {
 namespace {
-
-Image image_of(const Tensor& pixels) {
-  Image image{.width = static_cast<int>(pixels.dim(1)),
-              .height = static_cast<int>(pixels.dim(0)),
-              .channels = 3,
-              .pixels = {}};
-  image.pixels.assign(pixels.data<std::uint8_t>(), pixels.data<std::uint8_t>() + pixels.elements());
-  return image;
-}
 
 TEST(ResizeGolden, EqualsPillowBitForBit) {
   const auto file = SafetensorsFile::open(source_dir() / "tests/golden/resize.safetensors");

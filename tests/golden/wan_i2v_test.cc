@@ -8,8 +8,8 @@
 
 #include "base/atomic_file.h"
 #include "base/test_util.h"
-#include "golden/frames.h"
 #include "golden/golden.h"
+#include "golden/images.h"
 #include "golden/micro_wan_vae.h"
 #include "io/safetensors_writer.h"
 #include "pipelines/wan/wan_components.h"
@@ -31,12 +31,7 @@ std::unique_ptr<SafetensorsFile> reference() {
 }
 
 Image picture_of(std::string_view name) {
-  const Tensor pixels = reference()->read(fmt::format("{}.picture", name));
-  const auto* const values = pixels.data<std::uint8_t>();
-  return {.width = static_cast<int>(pixels.dim(1)),
-          .height = static_cast<int>(pixels.dim(0)),
-          .channels = 3,
-          .pixels = {values, values + pixels.elements()}};
+  return image_of(reference()->read(fmt::format("{}.picture", name)));
 }
 
 void change_json(const fs::path& file, const Json& changes) {

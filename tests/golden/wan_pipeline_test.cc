@@ -10,8 +10,8 @@
 
 #include "base/atomic_file.h"
 #include "base/test_util.h"
-#include "golden/frames.h"
 #include "golden/golden.h"
+#include "golden/images.h"
 #include "pipelines/wan/wan_components.h"
 #include "pipelines/wan/wan_latents.h"
 #include "runtime/load.h"

@@ -12,7 +12,25 @@
 
 namespace dither::golden {
 
-/// Equal up to what is rounded the other way: one level, in few places.
+/// [height, width, 3] u8.
+inline Image image_of(const Tensor& pixels) {
+  const auto* const begin = pixels.data<std::uint8_t>();
+  return {.width = static_cast<int>(pixels.dim(1)),
+          .height = static_cast<int>(pixels.dim(0)),
+          .channels = 3,
+          .pixels = {begin, begin + pixels.elements()}};
+}
+
+/// Equal up to what is rounded the other way: one level.
+inline void expect_image(const Image& actual, const Image& expected) {
+  ASSERT_EQ(actual.pixels.size(), expected.pixels.size());
+  std::vector<int> differences(expected.pixels.size());
+  std::ranges::transform(actual.pixels, expected.pixels, differences.begin(),
+                         [](int a, int b) { return std::abs(a - b); });
+  EXPECT_THAT(differences, ::testing::Each(::testing::Le(1)));
+}
+
+/// Likewise, and in few places.
 inline void expect_frames(const std::vector<Image>& frames, const Tensor& expected) {
   ASSERT_THAT(frames, ::testing::SizeIs(static_cast<std::size_t>(expected.dim(0))));
   std::vector<int> differences;
