@@ -140,7 +140,7 @@ Tensor Flux2Transformer::vectors(std::span<const float> timesteps,
       {double_stream_modulation_img_(silu_temb), double_stream_modulation_txt_(silu_temb),
        single_stream_modulation_(silu_temb), norm_out_(silu_temb)},
       -1);
-  const Tensor of_one = joined.unflatten(0, joined.dim(0), 1);  // [N, 1, M]
+  Tensor of_one = joined.unflatten(0, joined.dim(0), 1);  // [N, 1, M]
   if (samples == 1) return of_one;
   return ops::concat(std::vector<Tensor>(static_cast<std::size_t>(samples), of_one), 1);
 }
