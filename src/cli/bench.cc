@@ -56,6 +56,7 @@ void bench(const BenchOptions& options) {
   request.prompt = options.prompt;
   apply_request_options(options.request, request);
 
+  resolve_request(to_load_options(options.model), request);  // refuses before anything is loaded
   std::vector<BenchResult> results;
   for (const std::string& dtype : options.dtypes) {
     LoadOptions load = to_load_options(options.model);

@@ -56,8 +56,25 @@ Generation::Generation(const GenerateOptions& options, std::vector<GenerateReque
   }
 }
 
+/// Refuses what cannot be made, before a weight is read. -> the first request; all are of its size,
+/// they differ in their prompts and seeds.
+ResolvedRequest Generation::check_requests() const {
+  ResolvedRequest first;
+  for (const GenerateRequest& request : requests_) {
+    ResolvedRequest resolved = resolve_request(load_options_, request);
+    if (resolved.video) {
+      check_video(names_.example(), {.width = resolved.width,
+                                     .height = resolved.height,
+                                     .fps = resolved.video->fps,
+                                     .text = {}});
+    }
+    if (&request == &requests_.front()) first = std::move(resolved);
+  }
+  return first;
+}
+
 void Generation::run() {
-  // All requests are of one size: they differ in their prompts and seeds.
+  const ResolvedRequest first = check_requests();
   load_options_.pipeline.planned = extent_of(requests_.front());
   loaded_ = load_pipeline(load_options_);
   announce_precision();
@@ -65,16 +82,7 @@ void Generation::run() {
     warn(fmt::format("{}: drawn with another model than {}; this picture will differ",
                      *options_.from, load_options_.model_path.string()));
   }
-  for (const GenerateRequest& request : requests_) {
-    const ResolvedRequest resolved = loaded_.pipeline->resolve(request);
-    if (resolved.video) {
-      check_video(names_.example(), {.width = resolved.width,
-                                     .height = resolved.height,
-                                     .fps = resolved.video->fps,
-                                     .text = {}});
-    }
-    if (&request == &requests_.front()) announce_video(resolved);
-  }
+  announce_video(first);
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     throw_if_interrupted();
     save(i, loaded_.pipeline->generate(

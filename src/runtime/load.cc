@@ -52,6 +52,11 @@ OutputKind output_kind(const LoadOptions& options) {
   return output_kind(ModelFolder::open(options.model_path));
 }
 
+ResolvedRequest resolve_request(const LoadOptions& options, const GenerateRequest& request) {
+  const ModelFolder folder = ModelFolder::open(options.model_path, options.component_paths);
+  return find_resolver(folder)(folder, request);
+}
+
 LoadedPipeline load_pipeline(const LoadOptions& options) {
   return load_pipeline(options, make_backend(options));
 }

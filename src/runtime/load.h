@@ -43,6 +43,11 @@ std::unique_ptr<ops::Backend> make_backend(const LoadOptions& options);
 /// kDataLoss or kUnsupported.
 OutputKind output_kind(const LoadOptions& options);
 
+/// What the model of these options will make of a request, from its configs alone, so that a
+/// request is refused before a weight is read. Throws as Pipeline::resolve(), and as
+/// load_pipeline() for configs.
+ResolvedRequest resolve_request(const LoadOptions& options, const GenerateRequest& request);
+
 /// Opens a model folder, checks all of its headers against the models' tensor tables and loads the
 /// weights. Throws kNotFound, kDataLoss or kUnsupported, naming file and tensor.
 LoadedPipeline load_pipeline(const LoadOptions& options);

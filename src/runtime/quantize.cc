@@ -115,17 +115,21 @@ void check_output(const QuantizeOptions& options, const fs::path& output, const 
 /// Draws every prompt under observation; `report` learns the number of steps.
 std::map<std::string, float> calibrate(const QuantizeOptions& options, const Selection& selection,
                                        const ProgressCallback& progress, QuantizeReport& report) {
+  std::vector<GenerateRequest> requests;
+  for (const std::string& prompt : report.prompts) {
+    requests.push_back({.prompt = prompt,
+                        .num_inference_steps = options.num_inference_steps,
+                        .seed = options.seed + requests.size(),
+                        .references = options.references});
+    resolve_request(options.load, requests.back());  // refuses before anything is loaded
+  }
   const LoadedPipeline loaded = load_pipeline(options.load);
   InputCalibration calibration(options.component, selection.quantized);
   loaded.backend->set_linear_probe(&calibration);
-  for (std::size_t i = 0; i < report.prompts.size(); ++i) {
-    GenerateRequest request{.prompt = report.prompts[i],
-                            .num_inference_steps = options.num_inference_steps,
-                            .seed = options.seed + i,
-                            .references = options.references};
-    const auto result = loaded.pipeline->generate(request, [&](Progress step) {
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const auto result = loaded.pipeline->generate(requests[i], [&](Progress step) {
       step.image = static_cast<int>(i);
-      step.images = static_cast<int>(report.prompts.size());
+      step.images = static_cast<int>(requests.size());
       return !progress || progress(step);
     });
     report.num_inference_steps = result.request.num_inference_steps;

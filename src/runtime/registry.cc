@@ -22,17 +22,23 @@ std::unique_ptr<Pipeline> load(const ModelFolder& folder, ops::Backend& backend,
 struct Family {
   std::string_view class_name;  ///< model_index.json's "_class_name"
   PipelineLoader load;
-  OutputKind kind = OutputKind::kPicture;
+  RequestResolver resolve;
+  OutputKind kind;
 };
+
+template <typename T>
+constexpr Family family(std::string_view class_name, OutputKind kind = OutputKind::kPicture) {
+  return {class_name, load<T>, T::resolve_unloaded, kind};
+}
 
 /// A new family is a row here.
 constexpr Family kFamilies[] = {
-    {"FluxPipeline", load<Flux1Pipeline>},
-    {"Flux2Pipeline", load<Flux2Pipeline>},
-    {"Flux2KleinPipeline", load<Flux2Pipeline>},
-    {"Flux2KleinKVPipeline", load<Flux2Pipeline>},
-    {"WanPipeline", load<WanPipeline>, OutputKind::kVideo},
-    {"WanImageToVideoPipeline", load<WanPipeline>, OutputKind::kVideo},
+    family<Flux1Pipeline>("FluxPipeline"),
+    family<Flux2Pipeline>("Flux2Pipeline"),
+    family<Flux2Pipeline>("Flux2KleinPipeline"),
+    family<Flux2Pipeline>("Flux2KleinKVPipeline"),
+    family<WanPipeline>("WanPipeline", OutputKind::kVideo),
+    family<WanPipeline>("WanImageToVideoPipeline", OutputKind::kVideo),
 };
 
 const Family& find_family(const ModelFolder& folder) {
@@ -52,5 +58,7 @@ const Family& find_family(const ModelFolder& folder) {
 OutputKind output_kind(const ModelFolder& folder) { return find_family(folder).kind; }
 
 PipelineLoader find_pipeline(const ModelFolder& folder) { return find_family(folder).load; }
+
+RequestResolver find_resolver(const ModelFolder& folder) { return find_family(folder).resolve; }
 
 }  // namespace dither

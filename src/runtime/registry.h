@@ -18,6 +18,10 @@ using PipelineLoader = std::unique_ptr<Pipeline> (*)(const ModelFolder& folder,
                                                      std::optional<DType> dtype,
                                                      const PipelineOptions& options);
 
+/// What the pipeline of a folder will make of a request, before it is loaded.
+using RequestResolver = ResolvedRequest (*)(const ModelFolder& folder,
+                                            const GenerateRequest& request);
+
 /// What a pipeline makes.
 enum class OutputKind : std::uint8_t { kPicture, kVideo };
 
@@ -27,5 +31,8 @@ OutputKind output_kind(const ModelFolder& folder);
 /// The loader for the class that model_index.json names. Throws kUnsupported, naming the folder,
 /// the class and the classes that there are.
 PipelineLoader find_pipeline(const ModelFolder& folder);
+
+/// Likewise its resolver.
+RequestResolver find_resolver(const ModelFolder& folder);
 
 }  // namespace dither

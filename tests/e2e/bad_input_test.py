@@ -216,6 +216,21 @@ class Outputs(CommandTest):
                        says=["none/a.png"])
         self.assertLess(time.monotonic() - begin, 5)
 
+    def test_requests_are_checked_before_weights_are_read(self):
+        """In folders that have none."""
+        for command in ["generate", "compare", "bench"]:
+            for model, options, says in [
+                ("flux1-dev", ["--height", "17"], ["height 17"]),
+                ("flux2-klein-4b", ["--width", "24"], ["width 24"]),
+                ("wan2.2-t2v-a14b", ["--num-frames", "6"], ["num-frames 6"]),
+                ("wan2.2-i2v-a14b", [], ["image-path: missing"]),
+            ]:
+                with self.subTest(f"{command} {model}"):
+                    prompt = [] if command == "bench" else ["apple"]
+                    self.fail_with(2, command, *prompt, "--model-path",
+                                   ROOT / "models/configs" / model, *options, says=says)
+        self.assert_no_file()
+
     @unittest.skipIf(os.geteuid() == 0 and not shutil.which("setpriv"), "root may write anywhere")
     def test_a_folder_without_permission(self):
         locked = self.folder / "locked"

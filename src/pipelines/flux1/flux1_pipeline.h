@@ -22,6 +22,10 @@ class Flux1Pipeline final : public FluxPipeline {
   Flux1Pipeline(const ModelFolder& folder, ops::Backend& backend, std::optional<DType> dtype,
                 const PipelineOptions& options = {});
 
+  /// resolve() from the folder's configs alone. Throws as that and as load_flux1_configs().
+  static ResolvedRequest resolve_unloaded(const ModelFolder& folder,
+                                          const GenerateRequest& request);
+
   std::string_view class_name() const override { return "FluxPipeline"; }
   DType dtype() const override { return components_.dtype; }
   std::string_view fingerprint() const override { return components_.fingerprint; }

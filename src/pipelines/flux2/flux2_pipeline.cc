@@ -37,6 +37,11 @@ Flux2Pipeline::Flux2Pipeline(const ModelFolder& folder, ops::Backend& backend,
   set_attention(options.attention);
 }
 
+ResolvedRequest Flux2Pipeline::resolve_unloaded(const ModelFolder& folder,
+                                                const GenerateRequest& request) {
+  return check_request(request, limits_of(folder, load_flux2_configs(folder))).request;
+}
+
 CheckedRequest Flux2Pipeline::check(const GenerateRequest& request) const {
   return check_request(request, limits_);
 }

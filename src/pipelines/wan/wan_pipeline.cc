@@ -166,6 +166,11 @@ WanPipeline::WanPipeline(const ModelFolder& folder, ops::Backend& backend,
   set_attention(options.attention);
 }
 
+ResolvedRequest WanPipeline::resolve_unloaded(const ModelFolder& folder,
+                                              const GenerateRequest& request) {
+  return check_request(request, limits_of(folder, load_wan_configs(folder))).request;
+}
+
 CheckedRequest WanPipeline::check(const GenerateRequest& request) const {
   return check_request(request, limits_);
 }

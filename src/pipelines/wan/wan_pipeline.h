@@ -27,6 +27,10 @@ class WanPipeline final : public FlowPipeline {
   WanPipeline(const ModelFolder& folder, ops::Backend& backend, std::optional<DType> dtype,
               const PipelineOptions& options = {});
 
+  /// resolve() from the folder's configs alone. Throws as that and as load_wan_configs().
+  static ResolvedRequest resolve_unloaded(const ModelFolder& folder,
+                                          const GenerateRequest& request);
+
   std::string_view class_name() const override { return class_name_; }
   DType dtype() const override { return components_.dtype; }
   std::string_view fingerprint() const override { return components_.fingerprint; }
