@@ -56,12 +56,11 @@ void bench(const BenchOptions& options) {
   request.prompt = options.prompt;
   apply_request_options(options.request, request);
 
-  resolve_request(to_load_options(options.model), request);  // refuses before anything is loaded
   std::vector<BenchResult> results;
   for (const std::string& dtype : options.dtypes) {
     LoadOptions load = to_load_options(options.model);
     load.dtype = parse_compute_dtype(dtype);
-    load.pipeline.planned = extent_of(request);
+    plan_for(request, load);
     results.push_back(run_bench(load, request,
                                 {.warmup = options.warmup,
                                  .measured = options.runs,

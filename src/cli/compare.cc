@@ -135,8 +135,8 @@ CompareOptions compare_options(const CompareCommand& command) {
   options.request.prompt = command.prompt;
   options.request.seed = 42;
   apply_request_options(command.request, options.request);
-  options.reference.pipeline.planned = extent_of(options.request);
-  options.candidate.pipeline.planned = extent_of(options.request);
+  plan_for(options.request, options.reference);
+  plan_for(options.request, options.candidate);
   if (options.request.num_outputs_per_prompt != 1) {
     throw Error(ErrorCode::kInvalidArgument,
                 "--num-outputs-per-prompt: a comparison is of one picture or video");

@@ -56,26 +56,23 @@ Generation::Generation(const GenerateOptions& options, std::vector<GenerateReque
   }
 }
 
-/// Refuses what cannot be made, before a weight is read. -> the first request; all are of its size,
-/// they differ in their prompts and seeds.
-ResolvedRequest Generation::check_requests() const {
-  ResolvedRequest first;
+/// Refuses what cannot be made, before a weight is read.
+void Generation::check_requests() const {
   for (const GenerateRequest& request : requests_) {
-    ResolvedRequest resolved = resolve_request(load_options_, request);
+    const ResolvedRequest resolved = resolve_request(load_options_, request);
     if (resolved.video) {
       check_video(names_.example(), {.width = resolved.width,
                                      .height = resolved.height,
                                      .fps = resolved.video->fps,
                                      .text = {}});
     }
-    if (&request == &requests_.front()) first = std::move(resolved);
   }
-  return first;
 }
 
 void Generation::run() {
-  const ResolvedRequest first = check_requests();
-  load_options_.pipeline.planned = extent_of(requests_.front());
+  check_requests();
+  // All are of one size: they differ in their prompts and seeds.
+  const ResolvedRequest first = plan_for(requests_.front(), load_options_);
   loaded_ = load_pipeline(load_options_);
   announce_precision();
   if (from_ && from_->fingerprint != loaded_.pipeline->fingerprint()) {

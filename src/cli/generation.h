@@ -36,7 +36,7 @@ class Generation {
                                const GeneratedOutput& drawn) const;
   void warn(const std::string& message);
   void announce_precision() const;
-  ResolvedRequest check_requests() const;
+  void check_requests() const;
   void announce_video(const ResolvedRequest& request) const;
   void announce(const std::filesystem::path& path) const;
 

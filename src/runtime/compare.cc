@@ -152,9 +152,6 @@ std::vector<LayerError> compare_layers(const CompareOptions& options, Drawn& can
 }  // namespace
 
 Comparison compare_models(const CompareOptions& options, const ProgressCallback& progress) {
-  for (const LoadOptions* side : {&options.reference, &options.candidate}) {
-    resolve_request(*side, options.request);  // refuses before anything is loaded
-  }
   Drawn reference = draw(options, options.reference, progress);
   reference.loaded.pipeline.reset();  // the candidate has the memory to itself
   Drawn candidate = draw(options, options.candidate, progress);

@@ -57,6 +57,16 @@ ResolvedRequest resolve_request(const LoadOptions& options, const GenerateReques
   return find_resolver(folder)(folder, request);
 }
 
+ResolvedRequest plan_for(const GenerateRequest& request, LoadOptions& options) {
+  ResolvedRequest resolved = resolve_request(options, request);
+  RequestExtent& planned = options.pipeline.planned;
+  planned = extent_of(request);
+  planned.width = resolved.width;
+  planned.height = resolved.height;
+  if (resolved.video) planned.num_frames = resolved.video->num_frames;
+  return resolved;
+}
+
 LoadedPipeline load_pipeline(const LoadOptions& options) {
   return load_pipeline(options, make_backend(options));
 }

@@ -48,6 +48,9 @@ OutputKind output_kind(const LoadOptions& options);
 /// load_pipeline() for configs.
 ResolvedRequest resolve_request(const LoadOptions& options, const GenerateRequest& request);
 
+/// The same, and the memory plan will make room for it.
+ResolvedRequest plan_for(const GenerateRequest& request, LoadOptions& options);
+
 /// Opens a model folder, checks all of its headers against the models' tensor tables and loads the
 /// weights. Throws kNotFound, kDataLoss or kUnsupported, naming file and tensor.
 LoadedPipeline load_pipeline(const LoadOptions& options);

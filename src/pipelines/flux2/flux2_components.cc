@@ -51,8 +51,8 @@ std::int64_t kept_rows(const Flux2Configs& configs) {
 
 /// Where the weights of all components go on this backend.
 MemoryPlan plan_flux2_memory(const Flux2Configs& configs, const Flux2Checkpoints& checkpoints,
-                             GenerationDefaults defaults, DType dtype, const ops::Backend& backend,
-                             const PipelineOptions& options) {
+                             const GenerationDefaults& defaults, DType dtype,
+                             const ops::Backend& backend, const PipelineOptions& options) {
   const auto bytes = [&](const char* name, const nn::TensorTable& table,
                          const quant::WeightSource& source, DType computed) {
     return component_bytes(name, table, source, computed,
@@ -67,10 +67,6 @@ MemoryPlan plan_flux2_memory(const Flux2Configs& configs, const Flux2Checkpoints
   std::vector<ImageSize> references;
   for (const ImageSize& given : options.planned.references) {
     references.push_back(prepare.size(given));
-  }
-  if (!references.empty()) {
-    if (!options.planned.width) defaults.width = references.front().width;
-    if (!options.planned.height) defaults.height = references.front().height;
   }
   const FlowSizes sizes{.width = configs.transformer.width(),
                         .row_widths = 24,  // a single block's projections alone have nine
