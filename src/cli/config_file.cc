@@ -114,8 +114,12 @@ void apply_config_file(CLI::App& command, const std::filesystem::path& path) {
                               did_you_mean("--" + entry.name, names)));
     }
     if (option->count() > 0) continue;  // the command line wins
-    option->add_result(entry.value);
-    option->run_callback();
+    try {
+      option->add_result(entry.value);
+      option->run_callback();
+    } catch (const CLI::ParseError& error) {
+      throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: {}", path.string(), error.what()));
+    }
   }
 }
 

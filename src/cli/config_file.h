@@ -20,8 +20,8 @@ struct ConfigEntry {
 std::vector<ConfigEntry> read_config_file(const std::filesystem::path& path);
 
 /// Gives every option of `command` that the command line left out its value from the file. Throws
-/// also kInvalidArgument for a name that is no option, with the nearest one, and CLI::Error for a
-/// value that the option refuses.
+/// also kInvalidArgument for a name that is no option, with the nearest one, and for a value that
+/// the option refuses.
 void apply_config_file(CLI::App& command, const std::filesystem::path& path);
 
 }  // namespace dither::cli

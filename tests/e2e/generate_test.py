@@ -170,9 +170,10 @@ class ConfigFiles(CommandTest):
         for name, text, says in [
             ("a.json", '{"heigth": 128}', ["a.json", "heigth", "--height"]),
             ("a.json", '{"config": "b.json"}', ["a.json", "config"]),
-            ("a.json", '{"seed": "x"}', ["--seed", "whole number"]),
+            ("a.json", '{"seed": "x"}', ["a.json", "--seed", "whole number"]),
+            ("a.yaml", "quiet: maybe", ["a.yaml", "--quiet", "true or false"]),
             ("a.json", '{"seed": [1]}', ["a.json", "seed", "list"]),
-            ("a.yaml", "dtype: bf61", ["--dtype", "bf61", "bf16"]),
+            ("a.yaml", "dtype: bf61", ["a.yaml", "--dtype", "bf61", "bf16"]),
             ("a.yaml", "heigth: 128", ["a.yaml", "heigth", "--height"]),
             ("a.toml", "seed = 1", ["a.toml", ".json", ".yaml"]),
         ]:
