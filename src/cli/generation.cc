@@ -58,8 +58,9 @@ Generation::Generation(const GenerateOptions& options, std::vector<GenerateReque
 
 /// Refuses what cannot be made, before a weight is read.
 void Generation::check_requests() const {
+  const RequestResolver resolve = make_resolver(load_options_);
   for (const GenerateRequest& request : requests_) {
-    const ResolvedRequest resolved = resolve_request(load_options_, request);
+    const ResolvedRequest resolved = resolve(request);
     if (resolved.video) {
       check_video(names_.example(), {.width = resolved.width,
                                      .height = resolved.height,

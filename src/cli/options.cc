@@ -4,8 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
+#include <string_view>
 #include <utility>
 
 #include "cli/suggest.h"
@@ -24,19 +26,13 @@ std::optional<T> parse_number(const std::string& text) {
   return value;
 }
 
-/// What people write in configuration files, in letters of either case.
-std::optional<bool> parse_switch(std::string text) {
-  std::ranges::transform(text, text.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  });
-  if (text == "true" || text == "on" || text == "yes" || text == "1") return true;
-  if (text == "false" || text == "off" || text == "no" || text == "0") return false;
-  return std::nullopt;
-}
-
+/// What CLI11 reads as a switch, but for numbers of times, in letters of either case.
 CLI::Validator switch_value() {
   return {[](std::string& text) -> std::string {
-            if (parse_switch(text)) return "";
+            constexpr std::array<std::string_view, 8> kValues = {"true", "false", "yes", "no",
+                                                                 "on",   "off",   "1",   "0"};
+            const std::string lower = CLI::detail::to_lower(text);
+            if (std::ranges::find(kValues, lower) != kValues.end()) return "";
             return fmt::format("{} is not true or false", quote(text));
           },
           ""};

@@ -236,6 +236,9 @@ struct Progress {
 };
 using ProgressCallback = std::function<bool(const Progress&)>;
 
+/// What a pipeline will make of requests, before it is loaded. Throws as Pipeline::resolve().
+using RequestResolver = std::function<ResolvedRequest(const GenerateRequest& request)>;
+
 /// A loaded model that turns requests into pictures or videos. One request at a time.
 class Pipeline {
  public:

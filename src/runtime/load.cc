@@ -52,13 +52,12 @@ OutputKind output_kind(const LoadOptions& options) {
   return output_kind(ModelFolder::open(options.model_path));
 }
 
-ResolvedRequest resolve_request(const LoadOptions& options, const GenerateRequest& request) {
-  const ModelFolder folder = ModelFolder::open(options.model_path, options.component_paths);
-  return find_resolver(folder)(folder, request);
+RequestResolver make_resolver(const LoadOptions& options) {
+  return make_resolver(ModelFolder::open(options.model_path, options.component_paths));
 }
 
 ResolvedRequest plan_for(const GenerateRequest& request, LoadOptions& options) {
-  ResolvedRequest resolved = resolve_request(options, request);
+  ResolvedRequest resolved = make_resolver(options)(request);
   RequestExtent& planned = options.pipeline.planned;
   planned = extent_of(request);
   planned.width = resolved.width;

@@ -43,12 +43,11 @@ std::unique_ptr<ops::Backend> make_backend(const LoadOptions& options);
 /// kDataLoss or kUnsupported.
 OutputKind output_kind(const LoadOptions& options);
 
-/// What the model of these options will make of a request, from its configs alone, so that a
-/// request is refused before a weight is read. Throws as Pipeline::resolve(), and as
-/// load_pipeline() for configs.
-ResolvedRequest resolve_request(const LoadOptions& options, const GenerateRequest& request);
+/// What the model of these options will make of requests, from its configs alone, so that one is
+/// refused before a weight is read. Throws as load_pipeline() for configs.
+RequestResolver make_resolver(const LoadOptions& options);
 
-/// The same, and the memory plan will make room for it.
+/// That of one request, for which the memory plan will make room.
 ResolvedRequest plan_for(const GenerateRequest& request, LoadOptions& options);
 
 /// Opens a model folder, checks all of its headers against the models' tensor tables and loads the

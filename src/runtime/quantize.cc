@@ -115,13 +115,14 @@ void check_output(const QuantizeOptions& options, const fs::path& output, const 
 /// Draws every prompt under observation; `report` learns the number of steps.
 std::map<std::string, float> calibrate(const QuantizeOptions& options, const Selection& selection,
                                        const ProgressCallback& progress, QuantizeReport& report) {
+  const RequestResolver refuse = make_resolver(options.load);  // before anything is loaded
   std::vector<GenerateRequest> requests;
   for (const std::string& prompt : report.prompts) {
     requests.push_back({.prompt = prompt,
                         .num_inference_steps = options.num_inference_steps,
                         .seed = options.seed + requests.size(),
                         .references = options.references});
-    resolve_request(options.load, requests.back());  // refuses before anything is loaded
+    refuse(requests.back());
   }
   const LoadedPipeline loaded = load_pipeline(options.load);
   InputCalibration calibration(options.component, selection.quantized);

@@ -22,13 +22,13 @@ std::unique_ptr<Pipeline> load(const ModelFolder& folder, ops::Backend& backend,
 struct Family {
   std::string_view class_name;  ///< model_index.json's "_class_name"
   PipelineLoader load;
-  RequestResolver resolve;
+  RequestResolver (*resolver)(const ModelFolder& folder);
   OutputKind kind;
 };
 
 template <typename T>
 constexpr Family family(std::string_view class_name, OutputKind kind = OutputKind::kPicture) {
-  return {class_name, load<T>, T::resolve_unloaded, kind};
+  return {class_name, load<T>, T::resolver, kind};
 }
 
 /// A new family is a row here.
@@ -59,6 +59,8 @@ OutputKind output_kind(const ModelFolder& folder) { return find_family(folder).k
 
 PipelineLoader find_pipeline(const ModelFolder& folder) { return find_family(folder).load; }
 
-RequestResolver find_resolver(const ModelFolder& folder) { return find_family(folder).resolve; }
+RequestResolver make_resolver(const ModelFolder& folder) {
+  return find_family(folder).resolver(folder);
+}
 
 }  // namespace dither

@@ -18,10 +18,6 @@ using PipelineLoader = std::unique_ptr<Pipeline> (*)(const ModelFolder& folder,
                                                      std::optional<DType> dtype,
                                                      const PipelineOptions& options);
 
-/// What the pipeline of a folder will make of a request, before it is loaded.
-using RequestResolver = ResolvedRequest (*)(const ModelFolder& folder,
-                                            const GenerateRequest& request);
-
 /// What a pipeline makes.
 enum class OutputKind : std::uint8_t { kPicture, kVideo };
 
@@ -32,7 +28,8 @@ OutputKind output_kind(const ModelFolder& folder);
 /// the class and the classes that there are.
 PipelineLoader find_pipeline(const ModelFolder& folder);
 
-/// Likewise its resolver.
-RequestResolver find_resolver(const ModelFolder& folder);
+/// The resolver of that class for this folder. Throws as find_pipeline(), and what its configs
+/// throw.
+RequestResolver make_resolver(const ModelFolder& folder);
 
 }  // namespace dither

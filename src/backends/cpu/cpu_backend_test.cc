@@ -7,12 +7,14 @@
 #include <cmath>
 #include <functional>
 
-#include "backends/cpu/test_inputs.h"
+#include "backends/cpu/strided.h"
 #include "ops/ops.h"
+#include "ops/test_inputs.h"
 
 namespace dither::cpu {
 namespace {
 
+using Inputs = ops::TestInputs;
 using ::testing::Values;
 
 using Formula = std::function<Tensor(Inputs&)>;

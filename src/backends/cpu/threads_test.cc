@@ -3,12 +3,14 @@
 #include <gmock/gmock.h>
 
 #include "backends/cpu/cpu_backend.h"
-#include "backends/cpu/test_inputs.h"
+#include "backends/cpu/strided.h"
 #include "ops/ops.h"
+#include "ops/test_inputs.h"
 
 namespace dither::cpu {
 namespace {
 
+using Inputs = ops::TestInputs;
 using ::testing::Values;
 
 class AnyThreads : public ::testing::TestWithParam<DType> {

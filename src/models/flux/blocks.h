@@ -21,14 +21,6 @@ struct StepModulations {
   Modulation out;  ///< of the norm behind the last block; without a gate
 };
 
-/// Block `block`'s part of [blocks, 2, B, L, H, D]; absent of what is absent.
-inline Tensor keys_of_block(const Tensor& keys, std::size_t block) {
-  if (!keys.defined()) return {};
-  const auto first = static_cast<std::int64_t>(block);
-  return keys.slice(0, first, first + 1)
-      .reshape({keys.dim(1), keys.dim(2), keys.dim(3), keys.dim(4), keys.dim(5)});
-}
-
 /// What all blocks of a step share.
 struct BlockContext {
   const ops::Rope& rope;
@@ -36,7 +28,7 @@ struct BlockContext {
   Tensor others;  ///< [blocks, 2, B, L, H, D]: of every block JointAttention::others; or absent
 
   JointAttention of_block(std::size_t block) const {
-    return {.rope = rope, .precision = precision, .others = keys_of_block(others, block)};
+    return {.rope = rope, .precision = precision, .others = element(others, block)};
   }
 };
 

@@ -10,6 +10,9 @@ namespace dither::models {
 /// softmax(q k^T / sqrt(head_dim)) v.
 Tensor attend(const ops::AttentionOperands& qkv, const ops::Output& out = {});
 
+/// Element `index` of the first dimension, without that dimension; absent of what is absent.
+Tensor element(const Tensor& tensor, std::size_t index);
+
 /// What a block's attention has to do with beside its streams.
 struct JointAttention {
   const ops::Rope& rope;  ///< of all streams' tokens

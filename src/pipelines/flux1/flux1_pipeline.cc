@@ -32,9 +32,10 @@ Flux1Pipeline::Flux1Pipeline(const ModelFolder& folder, ops::Backend& backend,
   set_attention(options.attention);
 }
 
-ResolvedRequest Flux1Pipeline::resolve_unloaded(const ModelFolder& folder,
-                                                const GenerateRequest& request) {
-  return check_request(request, limits_of(folder, load_flux1_configs(folder))).request;
+RequestResolver Flux1Pipeline::resolver(const ModelFolder& folder) {
+  return [limits = limits_of(folder, load_flux1_configs(folder))](const GenerateRequest& request) {
+    return check_request(request, limits).request;
+  };
 }
 
 CheckedRequest Flux1Pipeline::check(const GenerateRequest& request) const {

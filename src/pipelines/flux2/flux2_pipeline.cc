@@ -37,9 +37,10 @@ Flux2Pipeline::Flux2Pipeline(const ModelFolder& folder, ops::Backend& backend,
   set_attention(options.attention);
 }
 
-ResolvedRequest Flux2Pipeline::resolve_unloaded(const ModelFolder& folder,
-                                                const GenerateRequest& request) {
-  return check_request(request, limits_of(folder, load_flux2_configs(folder))).request;
+RequestResolver Flux2Pipeline::resolver(const ModelFolder& folder) {
+  return [limits = limits_of(folder, load_flux2_configs(folder))](const GenerateRequest& request) {
+    return check_request(request, limits).request;
+  };
 }
 
 CheckedRequest Flux2Pipeline::check(const GenerateRequest& request) const {

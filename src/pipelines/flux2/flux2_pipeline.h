@@ -23,9 +23,8 @@ class Flux2Pipeline final : public FluxPipeline {
   Flux2Pipeline(const ModelFolder& folder, ops::Backend& backend, std::optional<DType> dtype,
                 const PipelineOptions& options = {});
 
-  /// resolve() from the folder's configs alone. Throws as that and as load_flux2_configs().
-  static ResolvedRequest resolve_unloaded(const ModelFolder& folder,
-                                          const GenerateRequest& request);
+  /// By the folder's configs alone. Throws as load_flux2_configs().
+  static RequestResolver resolver(const ModelFolder& folder);
 
   std::string_view class_name() const override { return components_.configs.variant->pipeline; }
   DType dtype() const override { return components_.dtype; }

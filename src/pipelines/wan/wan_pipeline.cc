@@ -166,9 +166,10 @@ WanPipeline::WanPipeline(const ModelFolder& folder, ops::Backend& backend,
   set_attention(options.attention);
 }
 
-ResolvedRequest WanPipeline::resolve_unloaded(const ModelFolder& folder,
-                                              const GenerateRequest& request) {
-  return check_request(request, limits_of(folder, load_wan_configs(folder))).request;
+RequestResolver WanPipeline::resolver(const ModelFolder& folder) {
+  return [limits = limits_of(folder, load_wan_configs(folder))](const GenerateRequest& request) {
+    return check_request(request, limits).request;
+  };
 }
 
 CheckedRequest WanPipeline::check(const GenerateRequest& request) const {

@@ -27,9 +27,8 @@ class WanPipeline final : public FlowPipeline {
   WanPipeline(const ModelFolder& folder, ops::Backend& backend, std::optional<DType> dtype,
               const PipelineOptions& options = {});
 
-  /// resolve() from the folder's configs alone. Throws as that and as load_wan_configs().
-  static ResolvedRequest resolve_unloaded(const ModelFolder& folder,
-                                          const GenerateRequest& request);
+  /// By the folder's configs alone. Throws as load_wan_configs().
+  static RequestResolver resolver(const ModelFolder& folder);
 
   std::string_view class_name() const override { return class_name_; }
   DType dtype() const override { return components_.dtype; }

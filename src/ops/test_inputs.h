@@ -2,29 +2,39 @@
 
 #include <cstdint>
 #include <random>
-#include <vector>
 
-#include "backends/cpu/strided.h"
 #include "ops/backend.h"
+#include "tensor/bfloat16.h"
+#include "tensor/float8.h"
+#include "tensor/tensor.h"
 
-namespace dither::cpu {
+namespace dither::ops {
 
 /// The same pseudo-random operands for any backend: one instance per run of a formula.
-class Inputs {
+class TestInputs {
  public:
-  Inputs(ops::Backend& backend, DType dtype) : backend_(backend), dtype_(dtype) {}
+  TestInputs(Backend& backend, DType dtype) : backend_(backend), dtype_(dtype) {}
 
-  ops::Backend& backend() const { return backend_; }
+  Backend& backend() const { return backend_; }
   DType dtype() const { return dtype_; }
 
   /// Uniform in [-1, 1), exact in bf16.
   Tensor host(const Shape& shape) {
     Tensor tensor = Tensor::host(shape, DType::kF32);
     std::uniform_real_distribution<float> uniform(-1, 1);
-    std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
-    for (float& value : values) value = round_to_bf16(uniform(generator_));
-    from_floats(values, tensor);
+    for (std::int64_t i = 0; i < tensor.elements(); ++i) {
+      tensor.data<float>()[i] = round_to_bf16(uniform(generator_));
+    }
     return tensor;
+  }
+  /// E4M3 codes of such values times 448.
+  Tensor host_codes(const Shape& shape) {
+    const Tensor values = host(shape);
+    Tensor codes = Tensor::host(shape, DType::kF8E4M3);
+    for (std::int64_t i = 0; i < codes.elements(); ++i) {
+      codes.data<std::uint8_t>()[i] = to_e4m3_saturated(448 * values.data<float>()[i]);
+    }
+    return codes;
   }
   Tensor tensor(const Shape& shape) { return backend_.upload(host(shape), dtype_); }
   Tensor table(const Shape& shape) { return backend_.upload(host(shape), DType::kF32); }
@@ -36,9 +46,9 @@ class Inputs {
   }
 
  private:
-  ops::Backend& backend_;
+  Backend& backend_;
   DType dtype_;
   std::mt19937 generator_{42};
 };
 
-}  // namespace dither::cpu
+}  // namespace dither::ops
