@@ -138,7 +138,9 @@ TEST_P(CudaCodesAttention, IsThatOfItsCodes) {
     float scale;
   };
   for (const Case& c : {Case{1, 1024, 1, 64, 0.0884F}, Case{2, 1025, 2, 131, 0.0884F},
-                        Case{1, 1344, 3, 1, 0.5F}, Case{1, 1535, 2, 20, 0.01F}}) {
+                        Case{1, 1344, 3, 1, 0.5F}, Case{1, 1535, 2, 20, 0.01F},
+                        // Tiles cut along their keys.
+                        Case{1, 1730, 2, 131, 0.0884F}}) {
     SCOPED_TRACE(fmt::format("B {} L {} H {} Lq {}", c.batch, c.tokens, c.heads, c.queries));
     Inputs in(*cuda_, GetParam());
     ops::AttentionOperands heads =

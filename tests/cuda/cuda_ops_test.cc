@@ -223,6 +223,9 @@ TEST_P(CudaOps, Attention) {
         AttentionCase{1, 1, 1025, 1, 128, false, false},
         AttentionCase{2, 131, 1056, 3, 128, false, false},
         AttentionCase{1, 300, 1500, 2, 128, false, false},
+        // Tiles cut along their keys: in many pieces; some of them, behind whole ones.
+        AttentionCase{1, 200, 4608, 3, 128, false, false},
+        AttentionCase{2, 700, 1500, 12, 128, false, false},
         AttentionCase{1, 40, 40, 1, 512, false, false},
         // Scores that a block keeps in registers, and more than that.
         AttentionCase{1, 9, 2056, 2, 264, false, false},
@@ -246,10 +249,27 @@ TEST_P(CudaOps, Attention) {
   }
 }
 
+// Whichever block comes last adds up the pieces of a tile.
+TEST_P(CudaOps, AttentionInPiecesIsTheSameEveryTime) {
+  if (!bf16()) GTEST_SKIP() << "for bf16";
+  Inputs in(*cuda_, GetParam());
+  const auto qkv = [&](std::int64_t queries, std::int64_t keys) {
+    return ops::AttentionOperands{in.tensor({1, queries, 3, 128}), in.tensor({1, keys, 3, 128}),
+                                  in.tensor({1, keys, 3, 128})};
+  };
+  const ops::AttentionOperands operands = qkv(1500, 4608);
+  const ops::AttentionOperands others = qkv(300, 2000);
+  const std::vector<float> first = to_floats(ops::attention(operands, {.scale = 0.1F}));
+  for (int i = 0; i < 20; ++i) {
+    ops::attention(others, {.scale = 0.1F});
+    ASSERT_EQ(to_floats(ops::attention(operands, {.scale = 0.1F})), first) << "time " << i;
+  }
+}
+
 // The codes of an attention of activations are those of its bf16 result, whichever kernel it is.
 TEST_P(CudaOps, AttentionCodesAreThoseOfItsValues) {
   if (!bf16()) GTEST_SKIP() << "for bf16";
-  for (const std::int64_t keys : {200, 1100}) {
+  for (const std::int64_t keys : {200, 1100, 1500}) {
     Inputs in(*cuda_, GetParam());
     const ops::AttentionOperands operands{in.tensor({2, 140, 3, 128}), in.tensor({2, keys, 3, 128}),
                                           in.tensor({2, keys, 3, 128})};

@@ -99,9 +99,10 @@ bool AttentionKernels::flash(const ops::AttentionOperands& in, const ops::Attent
                      in.k.dim(1) >= kFlashKeys && !options.causal && !options.bias.defined() &&
                      y.elements() > 0;
   if (!suits) return false;
-  const FlashAttentionArgs args = flash_args(in, options, y);
+  FlashAttentionArgs args = flash_args(in, options, y);
   const HeadsView v = heads_view(in.v);
   if (!flash_attention_fits(args, DType::kBF16) || !flash_values_fit(v)) return false;
+  args.workspace = workspace(flash_piece_bytes(args));
   launch_flash_attention(args, v, stream_);
   return true;
 }
@@ -109,15 +110,27 @@ bool AttentionKernels::flash(const ops::AttentionOperands& in, const ops::Attent
 void AttentionKernels::flash_codes(const ops::AttentionOperands& in,
                                    const ops::AttentionOptions& options, const Tensor& y) {
   if (y.elements() == 0) return;
-  const ValueBlocks values = value_blocks(in);
+  const auto attend = [&](FlashAttentionArgs args) {
+    args.workspace = workspace(flash_piece_bytes_e4m3(args));
+    launch_flash_attention_e4m3(args, value_blocks(in), stream_);
+  };
   const FlashAttentionArgs args = flash_args(in, options, y);
-  if (flash_attention_fits(args, DType::kF8E4M3)) {
-    return launch_flash_attention_e4m3(args, values, stream_);
-  }
+  if (flash_attention_fits(args, DType::kF8E4M3)) return attend(args);
   // Where 8 elements of y cannot be written at once.
   const Tensor aligned = Tensor::empty(y.shape(), y.dtype(), backend_);
-  launch_flash_attention_e4m3(flash_args(in, options, aligned), values, stream_);
+  attend(flash_args(in, options, aligned));
   backend_.copy(aligned, y);
+}
+
+FlashWorkspace AttentionKernels::workspace(std::int64_t piece_bytes) {
+  if (piece_bytes == 0) return {};
+  if (!arrived_.defined()) {
+    const Tensor zeros = Tensor::host({flash_counters()}, DType::kU32);
+    std::fill_n(zeros.data<std::uint32_t>(), zeros.elements(), 0U);
+    arrived_ = backend_.upload(zeros, zeros.dtype());
+  }
+  return {.pieces = static_cast<float4*>(scratch_(static_cast<std::size_t>(piece_bytes))),
+          .arrived = arrived_.data<std::uint32_t>()};
 }
 
 void AttentionKernels::run_codes(const ops::AttentionOperands& in,

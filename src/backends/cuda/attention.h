@@ -2,8 +2,13 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
+#include <functional>
+#include <utility>
+
 #include "backends/cuda/cudnn_attention.h"
 #include "backends/cuda/device_constants.h"
+#include "backends/cuda/kernels/flash_attention.h"
 #include "backends/cuda/kernels/value_blocks.h"
 #include "backends/cuda/lt_matmul.h"
 #include "ops/backend.h"
@@ -22,9 +27,16 @@ ValueBlocks value_blocks(const ops::AttentionOperands& heads);
 /// around a softmax, in pieces of queries that bound the memory for the scores.
 class AttentionKernels {
  public:
+  /// `scratch(bytes)` gives memory that is valid until the next call on the stream.
   AttentionKernels(ops::Backend& backend, LtMatmul& matmul, CudnnAttention& fused,
-                   DeviceConstants& constants, cudaStream_t stream)
-      : backend_(backend), matmul_(matmul), fused_(fused), constants_(constants), stream_(stream) {}
+                   DeviceConstants& constants, std::function<void*(std::size_t bytes)> scratch,
+                   cudaStream_t stream)
+      : backend_(backend),
+        matmul_(matmul),
+        fused_(fused),
+        constants_(constants),
+        scratch_(std::move(scratch)),
+        stream_(stream) {}
 
   /// Operands as in ops::attention; y: any row view [B, Lq, H D] of q's dtype, or E4M3 codes where
   /// the options say so.
@@ -35,6 +47,7 @@ class AttentionKernels {
              const Tensor& y);
   void flash_codes(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                    const Tensor& y);
+  FlashWorkspace workspace(std::int64_t piece_bytes);
   void run_codes(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                  const Tensor& y);
   void write(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
@@ -46,7 +59,9 @@ class AttentionKernels {
   LtMatmul& matmul_;
   CudnnAttention& fused_;
   DeviceConstants& constants_;
+  std::function<void*(std::size_t bytes)> scratch_;
   cudaStream_t stream_;
+  Tensor arrived_;  ///< of FlashWorkspace
 };
 
 }  // namespace dither::cuda

@@ -203,7 +203,12 @@ class CudaBackend final : public ops::Backend {
   LinearKernels linear_{*this, matmul_, constants_,
                         [this](std::size_t bytes) { return expanded_weights_(bytes); }, stream()};
   ProjectionKernels projections_{*this, linear_, stream()};
-  AttentionKernels attention_{*this, matmul_, fused_attention_, constants_, stream()};
+  AttentionKernels attention_{*this,
+                              matmul_,
+                              fused_attention_,
+                              constants_,
+                              [this](std::size_t bytes) { return scratch_(bytes); },
+                              stream()};
   ConvolutionKernels convolutions_{*this, convolution_, stream()};
 };
 

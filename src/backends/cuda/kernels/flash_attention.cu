@@ -1,4 +1,5 @@
 #include "backends/cuda/kernels/flash_attention.cuh"
+#include "backends/cuda/multiprocessors.h"
 
 namespace dither::cuda {
 namespace {
@@ -69,6 +70,10 @@ struct Bf16Format {
 
   __device__ static Scales read_scales(const std::byte* /*from*/) { return {}; }
 
+  __device__ static float exponent(float of_scores, float scale_log2) {
+    return of_scores * scale_log2;
+  }
+
   /// Scores become exponentials; returns in `factors` what everything before is multiplied by.
   __device__ static void exponentiate(Scores& scores, Scales /*scales*/, float scale_log2,
                                       Softmax& softmax, float (&factors)[2]) {
@@ -81,7 +86,7 @@ struct Bf16Format {
       }
       largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, 1));
       largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, 2));
-      factors[r] = exp2_fast((softmax.largest[r] - largest) * scale_log2);
+      factors[r] = exp2_fast(exponent(softmax.largest[r] - largest, scale_log2));
       softmax.largest[r] = largest;
       const float offset = largest * scale_log2;
       float total = 0;
@@ -120,6 +125,12 @@ bool flash_attention_fits(const FlashAttentionArgs& args, DType element) {
          reinterpret_cast<std::uintptr_t>(args.y.data) % alignment == 0 &&
          args.y.row_stride % 8 == 0;
 }
+
+std::int64_t flash_piece_bytes(const FlashAttentionArgs& args) {
+  return piece_bytes_of<Bf16Format>(args);
+}
+
+std::int64_t flash_counters() { return std::int64_t{multiprocessors()} * kFlashWarps; }
 
 bool flash_values_fit(const HeadsView& v) { return view_fits(v, 8); }
 

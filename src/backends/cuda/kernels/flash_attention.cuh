@@ -9,9 +9,11 @@
 #include "backends/cuda/cuda_check.h"
 #include "backends/cuda/kernels/common.cuh"
 #include "backends/cuda/kernels/flash_attention.h"
-#include "backends/cuda/kernels/float8.cuh"
+#include "backends/cuda/kernels/flash_result.cuh"
+#include "backends/cuda/kernels/flash_split.cuh"
 #include "backends/cuda/kernels/hopper.cuh"
 #include "backends/cuda/kernels/tensor_map.h"
+#include "backends/cuda/multiprocessors.h"
 
 /// The attention kernel, for operands of a format `F`:
 ///  - kKeys of a tile, kStages of its ring; bytes of 128 queries, and of a tile's keys, values and
@@ -20,37 +22,9 @@
 ///  - begin_scores() and begin_sums(): the two products, committed but not waited for, of
 ///    Probabilities, which round() makes of scores;
 ///  - Scales of a tile, read_scales() and, with them, exponentiate();
+///  - exponent() of 2 that a difference of Softmax::largest stands for;
 ///  - kTilesOfSums: after so many tiles sums go to shared memory, or 0.
 namespace dither::cuda {
-
-// A block of three warpgroups: one thread of the first fetches, the other two have 64 queries each
-// and take turns, so that one multiplies while the other makes exponentials.
-inline constexpr int kFlashWarpgroup = 128;
-inline constexpr int kFlashThreads = 3 * kFlashWarpgroup;
-inline constexpr int kFlashQueries = 128;  ///< of a block
-inline constexpr int kFlashDim = static_cast<int>(kFlashHeadDim);
-
-template <typename F>
-struct FlashParams {
-  typename F::Source from;
-  RowView y;
-  float y_reciprocal;
-  float scale_log2;  ///< of exponents of 2
-  int queries, keys, heads;
-  int query_tiles;  ///< per head
-  int key_tiles;
-  int count;  ///< of tiles: samples, heads, query tiles, the last fastest
-};
-
-struct FlashTile {
-  int batch, head, query;
-};
-
-template <typename F>
-__device__ FlashTile flash_tile(const FlashParams<F>& p, int index) {
-  const int of_heads = index / p.query_tiles;
-  return {of_heads / p.heads, of_heads % p.heads, index % p.query_tiles * kFlashQueries};
-}
 
 template <typename F>
 struct FlashBarriers {
@@ -92,40 +66,29 @@ __device__ void flash_fetch(const FlashParams<F>& p, const FlashShared<F>& share
     F::fetch_values(p, shared.v(v.stage), &barriers.v_full[v.stage], j, tile);
     v.next();
   };
-  for (int i = static_cast<int>(blockIdx.x); i < p.count; i += static_cast<int>(gridDim.x)) {
-    const FlashTile tile = flash_tile(p, i);
+  for (int at = p.split.first(); !p.split.done(at); at = p.split.next(at)) {
+    const FlashPiece piece = p.split.piece(at);
+    const FlashTile tile = flash_tile(p, piece.tile);
     wait_barrier(&barriers.q_empty, q_phase ^ 1U);
     q_phase ^= 1U;
     F::fetch_queries(p, shared.q(), &barriers.q_full, tile);
     // The last keys first: they are the ones that need a mask. Values are wanted a tile later.
-    for (int j = p.key_tiles - 1; j >= 0; --j) {
+    const int first = p.split.key_tiles - 1 - piece.begin;
+    const int last = p.split.key_tiles - piece.end;
+    for (int j = first; j >= last; --j) {
       wait_barrier(&barriers.k_empty[k.stage], k.phase ^ 1U);
       F::fetch_keys(p, shared.k(k.stage), shared.scales(k.stage), &barriers.k_full[k.stage], j,
                     tile);
       k.next();
-      if (j + 1 < p.key_tiles) fetch_values(tile, j + 1);
+      if (j < first) fetch_values(tile, j + 1);
     }
-    fetch_values(tile, 0);
+    fetch_values(tile, last);
   }
-}
-
-__device__ inline float exp2_fast(float x) {
-  float y = 0;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 /// Of a thread: row r, group g of 8 keys: [4 g + 2 r], and its neighbour.
 template <typename F>
 using FlashScores = float[F::kKeys / 2];
-using FlashSums = float[kFlashDim / 2];  ///< likewise, groups of channels
-
-/// Two rows of a thread.
-struct Softmax {
-  float largest[2] = {-INFINITY, -INFINITY};
-  float total[2] = {0, 0};  ///< of this thread's columns
-};
-
 template <int kCount>
 __device__ inline void mask_keys(float (&scores)[kCount], int keys, int lane) {
 #pragma unroll
@@ -141,92 +104,6 @@ __device__ inline void hold(std::uint32_t (&registers)[kCount]) {
 #pragma unroll
   for (std::uint32_t& word : registers) asm volatile("" : "+r"(word)::"memory");
 }
-
-/// sums / total, to rows `row` and `row` + 8 of the result.
-template <typename F>
-__device__ void write_result(const FlashParams<F>& p, const FlashSums& sums, Softmax& softmax,
-                             const FlashTile& tile, int row, int lane) {
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const float reciprocal = 1.0F / sum_lanes(softmax.total[r], 4);
-    const int query = tile.query + row + 8 * r;
-    const std::int64_t offset =
-        (static_cast<std::int64_t>(tile.batch) * p.queries + query) * p.y.row_stride +
-        tile.head * kFlashDim;
-#pragma unroll
-    for (int t = 0; t < kFlashDim / 32; ++t) {
-      std::uint32_t words[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int first = (4 * t + i) * 4 + 2 * r;
-        const __nv_bfloat162 pair =
-            __floats2bfloat162_rn(sums[first] * reciprocal, sums[first + 1] * reciprocal);
-        words[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
-      }
-      transpose(words, lane, 1);
-      if (query >= p.queries) continue;
-      const std::int64_t column = offset + 32 * t + lane % 4 * 8;
-      const uint4 vector = make_uint4(words[0], words[1], words[2], words[3]);
-      if (p.y_reciprocal == 0) {
-        *reinterpret_cast<uint4*>(reinterpret_cast<Bf16*>(p.y.data) + column) = vector;
-      } else {
-        float v[8];
-        unpack<Bf16>(vector, v);
-        store_codes(v, p.y_reciprocal, reinterpret_cast<std::uint8_t*>(p.y.data) + column);
-      }
-    }
-  }
-}
-
-/// Sums that are as long as the keys: an FP8 product keeps 13 bits behind the largest of what it
-/// adds, and drops the rest. With each addition to a large sum a little is lost, always towards
-/// zero: a sixth of the result over 32760 keys. So sums stay short, and others keep them.
-class KeptSums {
- public:
-  __device__ explicit KeptSums(float4* memory) : memory_(memory) {}
-
-  /// What is kept is multiplied by these from now on.
-  __device__ void scale(const float (&factors)[2]) {
-    factors_[0] *= factors[0];
-    factors_[1] *= factors[1];
-  }
-  /// kept = factors_ kept + factors sums.
-  __device__ void add(const FlashSums& sums, const float (&factors)[2]) {
-#pragma unroll
-    for (int i = 0; i < kFlashDim / 8; ++i) {
-      float4 x = load(i);
-      x.x = fmaf(x.x, factors_[0], factors[0] * sums[4 * i]);
-      x.y = fmaf(x.y, factors_[0], factors[0] * sums[4 * i + 1]);
-      x.z = fmaf(x.z, factors_[1], factors[1] * sums[4 * i + 2]);
-      x.w = fmaf(x.w, factors_[1], factors[1] * sums[4 * i + 3]);
-      memory_[i * kFlashWarpgroup] = x;
-    }
-    factors_[0] = 1;
-    factors_[1] = 1;
-    some_ = true;
-  }
-  /// sums += factors_ kept, for the last time.
-  __device__ void add_to(FlashSums& sums) const {
-    if (!some_) return;
-#pragma unroll
-    for (int i = 0; i < kFlashDim / 8; ++i) {
-      const float4 x = load(i);
-      sums[4 * i] = fmaf(x.x, factors_[0], sums[4 * i]);
-      sums[4 * i + 1] = fmaf(x.y, factors_[0], sums[4 * i + 1]);
-      sums[4 * i + 2] = fmaf(x.z, factors_[1], sums[4 * i + 2]);
-      sums[4 * i + 3] = fmaf(x.w, factors_[1], sums[4 * i + 3]);
-    }
-  }
-
- private:
-  __device__ float4 load(int i) const {
-    return some_ ? memory_[i * kFlashWarpgroup] : make_float4(0, 0, 0, 0);
-  }
-
-  float4* memory_;
-  float factors_[2] = {1, 1};
-  bool some_ = false;
-};
 
 template <typename F>
 __device__ void flash_attend(const FlashParams<F>& p, const FlashShared<F>& shared, int warpgroup) {
@@ -244,8 +121,8 @@ __device__ void flash_attend(const FlashParams<F>& p, const FlashShared<F>& shar
   Turn<F::kStages> v;
   unsigned q_phase = 0;
   if (warpgroup == 1) give_turn(0);
-  for (int i = static_cast<int>(blockIdx.x); i < p.count; i += static_cast<int>(gridDim.x)) {
-    const FlashTile tile = flash_tile(p, i);
+  for (int at = p.split.first(); !p.split.done(at); at = p.split.next(at)) {
+    const FlashPiece piece = p.split.piece(at);
     Softmax softmax;
     KeptSums kept(shared.kept(warpgroup, thread));
     float factors[2];
@@ -260,11 +137,11 @@ __device__ void flash_attend(const FlashParams<F>& p, const FlashShared<F>& shar
     hold_sums(scores);
     release(&barriers.k_empty[k.stage]);
     k.next();
-    const int keys_of_last = p.keys - (p.key_tiles - 1) * F::kKeys;
-    if (keys_of_last < F::kKeys) mask_keys(scores, keys_of_last, lane);
+    const int keys_of_last = p.keys - (p.split.key_tiles - 1) * F::kKeys;
+    if (piece.begin == 0 && keys_of_last < F::kKeys) mask_keys(scores, keys_of_last, lane);
     F::exponentiate(scores, scales, p.scale_log2, softmax, factors);
     F::round(scores, probabilities);
-    for (int j = 1; j < p.key_tiles; ++j) {
+    for (int j = 1; j < piece.end - piece.begin; ++j) {
       wait_barrier(&barriers.k_full[k.stage], k.phase);
       take_turn(warpgroup);
       hold(probabilities);
@@ -307,7 +184,12 @@ __device__ void flash_attend(const FlashParams<F>& p, const FlashShared<F>& shar
     release(&barriers.v_empty[v.stage]);
     v.next();
     if constexpr (F::kTilesOfSums > 0) kept.add_to(sums);
-    write_result(p, sums, softmax, tile, warpgroup * 64 + thread / 32 * 16 + lane / 4, lane);
+    const int warp = warpgroup * 4 + thread / 32;
+    if (piece.end - piece.begin < p.split.key_tiles &&
+        !add_pieces(p, piece.tile, warp, lane, sums, softmax)) {
+      continue;
+    }
+    write_result(p, sums, softmax, flash_tile(p, piece.tile), warp * 16 + lane / 4, lane);
   }
 }
 
@@ -319,14 +201,13 @@ __global__ void __launch_bounds__(kFlashThreads, 1)
   const std::uint32_t address = shared_address(raw);
   const FlashShared<F> shared{raw + ((address + 1023U) / 1024U * 1024U - address), &barriers};
   if (threadIdx.x == 0) {
-    constexpr unsigned kWarps = 8;  // that multiply
     init_barrier(&barriers.q_full, 1);
-    init_barrier(&barriers.q_empty, kWarps);
+    init_barrier(&barriers.q_empty, kFlashWarps);
     for (int i = 0; i < F::kStages; ++i) {
       init_barrier(&barriers.k_full[i], 1);
-      init_barrier(&barriers.k_empty[i], kWarps);
+      init_barrier(&barriers.k_empty[i], kFlashWarps);
       init_barrier(&barriers.v_full[i], 1);
-      init_barrier(&barriers.v_empty[i], kWarps);
+      init_barrier(&barriers.v_empty[i], kFlashWarps);
     }
     fence_barrier_init();
   }
@@ -356,6 +237,25 @@ inline CUtensorMap map_of_heads(DType dtype, const HeadsView& view, const FlashA
       {static_cast<std::uint32_t>(128 / bytes), static_cast<std::uint32_t>(tokens), 1, 1});
 }
 
+inline int flash_query_tiles(const FlashAttentionArgs& args) {
+  return (static_cast<int>(args.q.tokens) + kFlashQueries - 1) / kFlashQueries;
+}
+
+template <typename F>
+FlashSplit split_of(const FlashAttentionArgs& args) {
+  const auto heads = static_cast<int>(args.batch * args.heads);
+  return split_tiles(heads * flash_query_tiles(args),
+                     (static_cast<int>(args.k.tokens) + F::kKeys - 1) / F::kKeys,
+                     multiprocessors());
+}
+
+template <typename F>
+std::int64_t piece_bytes_of(const FlashAttentionArgs& args) {
+  constexpr std::int64_t kOfPlace =
+      kFlashWarps * 32 * kFlashPieceVectors * static_cast<std::int64_t>(sizeof(float4));
+  return split_of<F>(args).places(multiprocessors()) * kOfPlace;
+}
+
 template <typename F>
 void run_flash_attention(const FlashAttentionArgs& args, const typename F::Source& from,
                          cudaStream_t stream) {
@@ -367,15 +267,16 @@ void run_flash_attention(const FlashAttentionArgs& args, const typename F::Sourc
   params.queries = static_cast<int>(args.q.tokens);
   params.keys = static_cast<int>(args.k.tokens);
   params.heads = static_cast<int>(args.heads);
-  params.query_tiles = (params.queries + kFlashQueries - 1) / kFlashQueries;
-  params.key_tiles = (params.keys + F::kKeys - 1) / F::kKeys;
-  params.count = static_cast<int>(args.batch) * params.heads * params.query_tiles;
-  if (params.count == 0) return;
+  params.query_tiles = flash_query_tiles(args);
+  params.split = split_of<F>(args);
+  params.workspace = args.workspace;
+  const int blocks =
+      params.split.steps > 0 ? multiprocessors() : std::min(multiprocessors(), params.split.whole);
+  if (blocks == 0) return;
   constexpr int kSharedBytes = FlashShared<F>::kBytes + 1024;  // to begin at a multiple of 1024
   check(cudaFuncSetAttribute(flash_attention<F>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              kSharedBytes),
         "take shared memory");
-  const int blocks = std::min(multiprocessors(), params.count);
   flash_attention<F>
       <<<static_cast<unsigned>(blocks), kFlashThreads, kSharedBytes, stream>>>(params);
   check_launch("launch flash_attention");

@@ -18,6 +18,14 @@ struct HeadsView {
   std::int64_t batch_stride = 0;
 };
 
+/// Where parts of results meet that several blocks compute, each of other keys.
+struct FlashWorkspace {
+  float4* pieces = nullptr;  ///< uninitialised; as many bytes as flash_piece_bytes() says
+  /// flash_counters() zeros, and zeros again after every launch. Launches that share them run in
+  /// the order of one stream.
+  unsigned* arrived = nullptr;
+};
+
 /// y = softmax(scale q k^T) v per head with float32 sums. Online softmax (Milakov & Gimelshein
 /// 2018) over tiles of keys (Dao et al. 2022), with the overlap of products and exponentials of
 /// FlashAttention-3 (Shah et al. 2024).
@@ -28,6 +36,7 @@ struct FlashAttentionArgs {
   float scale = 1;         ///< positive
   RowView y;               ///< [B Lq, H 128] bf16, or codes
   float y_reciprocal = 0;  ///< y as E4M3 codes of its bf16 values times this; 0: bf16
+  FlashWorkspace workspace{};
 };
 
 inline constexpr std::int64_t kFlashHeadDim = 128;
@@ -35,6 +44,12 @@ inline constexpr std::int64_t kFlashHeadDim = 128;
 /// Whether strides and addresses are such that the kernels can take them; `element` is q's and k's.
 bool flash_attention_fits(const FlashAttentionArgs& args, DType element);
 bool flash_values_fit(const HeadsView& v);
+
+/// What FlashWorkspace::pieces must have for such q and k, in bf16 or as codes: often nothing.
+std::int64_t flash_piece_bytes(const FlashAttentionArgs& args);
+std::int64_t flash_piece_bytes_e4m3(const FlashAttentionArgs& args);
+/// How many counters FlashWorkspace::arrived has, on the current device.
+std::int64_t flash_counters();
 
 /// q, k and v in bf16, v of k's tokens; the probabilities are rounded to bf16 once. Needs
 /// flash_attention_fits() and flash_values_fit().

@@ -79,6 +79,8 @@ struct E4m3Format {
     return scales;
   }
 
+  __device__ static float exponent(float difference, float /*scale_log2*/) { return difference; }
+
   /// Scores become 448 2^(score + log2 of the block's scale - the largest such): codes of all
   /// blocks are summed as they are. softmax.total is of the same numbers divided by their block's
   /// scale.
@@ -132,6 +134,10 @@ struct E4m3Format {
 };
 
 }  // namespace
+
+std::int64_t flash_piece_bytes_e4m3(const FlashAttentionArgs& args) {
+  return piece_bytes_of<E4m3Format>(args);
+}
 
 void launch_flash_attention_e4m3(const FlashAttentionArgs& args, const ValueBlocks& v,
                                  cudaStream_t stream) {

@@ -3,6 +3,7 @@
 
 #include "backends/cuda/cuda_check.h"
 #include "backends/cuda/kernels/norm_row.cuh"
+#include "backends/cuda/multiprocessors.h"
 
 namespace dither::cuda {
 namespace {
@@ -133,15 +134,6 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads == 256 ? 3 : 
   }
 }
 
-std::int64_t multiprocessors() {
-  int device = 0;
-  int count = 0;
-  check(cudaGetDevice(&device), "ask for the device");
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-        "count the multiprocessors");
-  return count;
-}
-
 template <typename Shape, bool kRms, bool kGated>
 bool launch(const NormArgs& args, const GatedResidualArgs& gated, cudaStream_t stream) {
   const auto kernel = norm_stream<Shape, kRms, kGated>;
@@ -153,7 +145,7 @@ bool launch(const NormArgs& args, const GatedResidualArgs& gated, cudaStream_t s
   int resident = 0;  // blocks of a multiprocessor
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, Shape::kThreads, shared),
         "ask how many blocks of a norm fit");
-  const std::int64_t blocks = multiprocessors() * resident;
+  const std::int64_t blocks = std::int64_t{multiprocessors()} * resident;
   if (args.y.rows < blocks * kLeastRows) return false;
   const std::int64_t rows_per_block = (args.y.rows + blocks - 1) / blocks;
   kernel<<<blocks_for(args.y.rows, rows_per_block), Shape::kThreads, shared, stream>>>(

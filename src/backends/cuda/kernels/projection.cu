@@ -9,6 +9,7 @@
 #include "backends/cuda/kernels/projection.h"
 #include "backends/cuda/kernels/projection_epilogue.cuh"
 #include "backends/cuda/kernels/tensor_map.h"
+#include "backends/cuda/multiprocessors.h"
 
 namespace dither::cuda {
 namespace {

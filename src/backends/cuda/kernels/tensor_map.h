@@ -35,14 +35,4 @@ CUtensorMap tensor_map(DType dtype, const void* data,
   return map;
 }
 
-/// Of the current device.
-inline int multiprocessors() {
-  int device = 0;
-  int count = 0;
-  check(cudaGetDevice(&device), "find the device");
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-        "count multiprocessors");
-  return count;
-}
-
 }  // namespace dither::cuda
