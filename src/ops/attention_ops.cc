@@ -221,6 +221,10 @@ Tensor attention(const AttentionOperands& in, const AttentionOptions& options) {
     check.that(options.bias.dtype() == DType::kF32 && options.bias.contiguous(),
                "bias must be contiguous F32");
   }
+  check.that(!options.first_codes || options.out.e4m3_scale, "only codes have first codes");
+  check.that(!options.first_codes ||
+                 (options.first_codes->tokens >= 0 && options.first_codes->tokens <= in.q.dim(1)),
+             "first_codes are of more tokens than there are");
   Backend& backend = backend_of(in.q);
   const Shape shape = {in.q.dim(0), in.q.dim(1), in.q.dim(2) * in.q.dim(3)};
   const DType dtype = codes ? DType::kBF16 : in.q.dtype();

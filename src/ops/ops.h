@@ -86,7 +86,7 @@ AttentionOperands project_heads(std::span<const HeadProjection> streams, const R
 Tensor gated_linear(const Tensor& x, const PreparedLinear& weights, const GatedColumns& columns);
 
 /// softmax(scale * q k^T + bias) v.  q [B, Lq, H, D], k and v [B, Lk, H, D] with unit stride in D
-/// -> [B, Lq, H D], or its E4M3 codes.
+/// -> [B, Lq, H D], or its E4M3 codes, those of the first tokens by another scale if so wished.
 Tensor attention(const AttentionOperands& in, const AttentionOptions& options);
 
 /// Convolution plus bias, plus `residual` where given, of x or, where the weights say so, of

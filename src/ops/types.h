@@ -288,11 +288,18 @@ struct E4m3Values {
   Shape scales;
 };
 
+/// Codes of the first tokens of every sample, where other layers read them than the others.
+struct FirstCodes {
+  std::int64_t tokens = 0;
+  float e4m3_scale = 1;  ///< as Output's
+};
+
 struct AttentionOptions {
   float scale = 1.0F;   ///< multiplies q k^T
   bool causal = false;  ///< position i sees positions <= i
   Tensor bias = {};     ///< [H, Lq, Lk] f32 added to the scaled scores, or absent
   Output out = {};
+  std::optional<FirstCodes> first_codes = std::nullopt;  ///< with out.e4m3_scale alone
 };
 
 }  // namespace dither::ops

@@ -154,11 +154,16 @@ TEST_P(CudaCodesAttention, IsThatOfItsCodes) {
       const std::int64_t width = c.heads * 128;
       const Tensor all = Tensor::empty({c.batch, c.queries, width + 5}, DType::kF8E4M3, *cuda_);
       const Tensor codes = all.slice(-1, offset, offset + width);
-      ops::attention(heads, {.scale = c.scale, .out = {.tensor = codes, .e4m3_scale = 0.01F}});
+      const std::int64_t first = c.queries / 3;
+      ops::attention(heads, {.scale = c.scale,
+                             .out = {.tensor = codes, .e4m3_scale = 0.01F},
+                             .first_codes = ops::FirstCodes{.tokens = first, .e4m3_scale = 0.03F}});
       const std::vector<float> values = to_floats(y);
       const Tensor host = cuda_->download(ops::contiguous(codes));
       for (std::size_t i = 0; i < values.size(); ++i) {
-        ASSERT_EQ(host.data<std::uint8_t>()[i], to_e4m3_saturated(values[i] * (1 / 0.01F))) << i;
+        const std::int64_t token = static_cast<std::int64_t>(i) / width % c.queries;
+        const float by = token < first ? 0.03F : 0.01F;
+        ASSERT_EQ(host.data<std::uint8_t>()[i], to_e4m3_saturated(values[i] * (1 / by))) << i;
       }
     }
   }

@@ -274,13 +274,20 @@ TEST_P(CudaOps, AttentionCodesAreThoseOfItsValues) {
     const ops::AttentionOperands operands{in.tensor({2, 140, 3, 128}), in.tensor({2, keys, 3, 128}),
                                           in.tensor({2, keys, 3, 128})};
     const std::vector<float> values = to_floats(ops::attention(operands, {.scale = 0.5F}));
-    const Tensor wide = Tensor::empty({2, 140, 512}, DType::kF8E4M3, *cuda_);
-    const Tensor codes = wide.slice(-1, 0, 3 * 128);
-    ops::attention(operands, {.scale = 0.5F, .out = {.tensor = codes, .e4m3_scale = 0.01F}});
-    const Tensor host = cuda_->download(codes);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      ASSERT_EQ(host.data<std::uint8_t>()[i], to_e4m3_saturated(values[i] * (1 / 0.01F)))
-          << "element " << i << " of " << keys << " keys";
+    // Those of the first tokens of every sample by a scale of their own.
+    for (const std::int64_t first : {0, 37}) {
+      const Tensor wide = Tensor::empty({2, 140, 512}, DType::kF8E4M3, *cuda_);
+      const Tensor codes = wide.slice(-1, 0, 3 * 128);
+      ops::AttentionOptions options{.scale = 0.5F, .out = {.tensor = codes, .e4m3_scale = 0.01F}};
+      if (first > 0) options.first_codes = {.tokens = first, .e4m3_scale = 0.03F};
+      ops::attention(operands, options);
+      const Tensor host = cuda_->download(codes);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const auto token = static_cast<std::int64_t>(i / 384 % 140);
+        const float scale = token < first ? 0.03F : 0.01F;
+        ASSERT_EQ(host.data<std::uint8_t>()[i], to_e4m3_saturated(values[i] * (1 / scale)))
+            << "element " << i << " of " << keys << " keys, " << first << " first tokens";
+      }
     }
   }
 }

@@ -33,13 +33,16 @@ HeadsView heads_view(const Tensor& tensor) {
 
 FlashAttentionArgs flash_args(const ops::AttentionOperands& in,
                               const ops::AttentionOptions& options, const Tensor& y) {
+  const auto& first = options.first_codes;
   return {.q = heads_view(in.q),
           .k = heads_view(in.k),
           .batch = in.q.dim(0),
           .heads = in.q.dim(2),
           .scale = options.scale,
           .y = row_view(y),
-          .y_reciprocal = options.out.e4m3_scale ? 1 / *options.out.e4m3_scale : 0};
+          .y_reciprocal = options.out.e4m3_scale ? 1 / *options.out.e4m3_scale : 0,
+          .first_queries = first ? first->tokens : 0,
+          .first_reciprocal = first ? 1 / first->e4m3_scale : 0};
 }
 
 /// Element 0 of a sample.
@@ -78,18 +81,39 @@ ops::E4m3Values e4m3_values(const Shape& heads) {
 
 void AttentionKernels::run(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                            const Tensor& y) {
-  if (in.q.dtype() == DType::kF8E4M3) return run_codes(in, options, y);
-  if (flash(in, options, y)) return;
-  if (!options.out.e4m3_scale) return write(in, options, y);
-  const Tensor values = Tensor::empty(y.shape(), in.q.dtype(), backend_);
-  ops::AttentionOptions activations = options;
-  activations.out = {};
-  write(in, activations, values);
-  launch_quantize_e4m3({.x = row_view(values),
-                        .codes = row_view(y),
-                        .dtype = values.dtype(),
-                        .reciprocal = 1 / *options.out.e4m3_scale},
-                       stream_);
+  const bool codes = in.q.dtype() == DType::kF8E4M3;
+  const bool writes_codes = codes && (value_blocks(in).codes != nullptr || !options.first_codes);
+  if (!codes && flash(in, options, y)) return;
+  if (options.out.e4m3_scale && !writes_codes) {
+    const Tensor values = Tensor::empty(y.shape(), codes ? DType::kBF16 : in.q.dtype(), backend_);
+    ops::AttentionOptions activations = options;
+    activations.out = {};
+    activations.first_codes = std::nullopt;
+    run(in, activations, values);
+    return quantize(values, options, y);
+  }
+  if (codes) return run_codes(in, options, y);
+  write(in, options, y);
+}
+
+void AttentionKernels::quantize(const Tensor& values, const ops::AttentionOptions& options,
+                                const Tensor& y) {
+  const auto part = [&](const Tensor& from, const Tensor& to, float scale) {
+    if (from.elements() == 0) return;
+    launch_quantize_e4m3({.x = row_view(from),
+                          .codes = row_view(to),
+                          .dtype = values.dtype(),
+                          .reciprocal = 1 / scale},
+                         stream_);
+  };
+  if (!options.first_codes) return part(values, y, *options.out.e4m3_scale);
+  const auto [tokens, first_scale] = *options.first_codes;
+  for (std::int64_t b = 0; b < y.dim(0); ++b) {
+    const Tensor from = values.slice(0, b, b + 1);
+    const Tensor to = y.slice(0, b, b + 1);
+    part(from.slice(1, 0, tokens), to.slice(1, 0, tokens), first_scale);
+    part(from.slice(1, tokens, y.dim(1)), to.slice(1, tokens, y.dim(1)), *options.out.e4m3_scale);
+  }
 }
 
 /// Our own kernel, which writes codes too, where it takes the attention and is faster.

@@ -50,6 +50,8 @@ class AttentionKernels {
   FlashWorkspace workspace(std::int64_t piece_bytes);
   void run_codes(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
                  const Tensor& y);
+  /// Codes of values [B, Lq, H D], as the options say.
+  void quantize(const Tensor& values, const ops::AttentionOptions& options, const Tensor& y);
   void write(const ops::AttentionOperands& in, const ops::AttentionOptions& options,
              const Tensor& y);
   void unfused(const ops::AttentionOperands& in, const ops::AttentionOptions& options,

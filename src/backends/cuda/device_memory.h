@@ -15,7 +15,9 @@ namespace dither::cuda {
 
 /// Device memory for tensors. Freed blocks wait in a pool and are handed out again; since all work
 /// of a backend runs in the order of one stream, a block may be reused as soon as its tensor is
-/// gone. A recording has a pool of its own: what a replay writes to must not be anybody else's.
+/// gone. A recording has a pool of its own: what a replay writes to must not be anybody else's. Its
+/// work has run once before, watched, so that the pool is one piece of memory in which its tensors
+/// have their places.
 /// Thread-safe, because a tensor may die on another thread. Outlives its blocks.
 class DeviceMemory {
  public:
@@ -31,7 +33,10 @@ class DeviceMemory {
   /// Throws kResourceExhausted with the sizes that are missing, live and cached.
   std::shared_ptr<Storage> allocate(std::size_t bytes, Device* device);
 
-  std::shared_ptr<Pool> make_pool();
+  /// Blocks of the common pool, and when each was used.
+  std::shared_ptr<Pool> watch();
+  /// Of a recording of the work that was watched.
+  std::shared_ptr<Pool> make_pool(const Pool& watched);
   /// Makes `pool` the current one (null: the common pool) and returns the one before.
   std::shared_ptr<Pool> use(std::shared_ptr<Pool> pool);
 
@@ -53,6 +58,7 @@ class DeviceMemory {
   void add_live(std::size_t bytes);
   void take_locked(std::size_t bytes, const std::function<bool()>& take);
   void trim_locked();
+  void* take_laid_out(Pool& pool, std::size_t bytes);
   void give_back(Pool& pool, void* block, std::size_t bytes) noexcept;
 
   std::optional<std::size_t> limit_bytes_;

@@ -22,17 +22,20 @@ class UsePool {
 }  // namespace
 
 void GraphRecording::replay() {
-  if (!called_ || tracing_) {
+  if (watched_ == nullptr) {
+    const auto watched = memory_.watch();
+    const UsePool use(memory_, watched);
     work_();
-    called_ = true;
+    watched_ = watched;
     return;
   }
+  if (tracing_) return work_();
   if (graph_ == nullptr) capture();
   check(cudaGraphLaunch(graph_.get(), stream_), "launch a graph");
 }
 
 void GraphRecording::capture() {
-  pool_ = memory_.make_pool();
+  pool_ = memory_.make_pool(*watched_);
   Graph graph;
   {
     const UsePool use(memory_, pool_);

@@ -12,7 +12,8 @@
 namespace dither::cuda {
 
 /// Work that becomes a CUDA graph: the first replay calls it, so that libraries make their plans
-/// and load their kernels; the second captures it, with memory of its own; all later ones launch
+/// and load their kernels, and to see what memory it takes; the second captures it, with memory of
+/// its own; all later ones launch
 /// the graph, the same kernels with the same operands. During a trace it calls the work, because a
 /// graph's kernels cannot be told apart by the region that they were captured in.
 class GraphRecording final : public ops::Recording {
@@ -31,7 +32,7 @@ class GraphRecording final : public ops::Recording {
   DeviceMemory& memory_;
   cudaStream_t stream_;
   const bool& tracing_;
-  bool called_ = false;
+  std::shared_ptr<DeviceMemory::Pool> watched_;  ///< while the work was called
   std::shared_ptr<DeviceMemory::Pool> pool_;
   GraphExec graph_;
 };

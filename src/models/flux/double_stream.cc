@@ -1,6 +1,7 @@
 #include "models/flux/double_stream.h"
 
 #include <array>
+#include <optional>
 
 namespace dither::models {
 
@@ -58,7 +59,16 @@ Streams DoubleStreamBlock::operator()(const Streams& x, const DoubleModulations&
   const auto image_rows = [&](const Tensor& t) { return t.slice(1, text_tokens, tokens); };
   const std::array<ops::HeadProjection, 2> streams = {text_.heads(x.text.normalized),
                                                       image_.heads(x.image.normalized)};
-  const Tensor attended = attend(project_heads(streams, heads_, attention));
+  // As codes where both readers take codes, each by its own scale.
+  const std::optional<float> image_codes = image_.attended_codes();
+  const std::optional<float> text_codes = text_.attended_codes();
+  ops::Output out;
+  std::optional<ops::FirstCodes> first_codes;
+  if (image_codes && text_codes) {
+    out.e4m3_scale = image_codes;
+    first_codes = {.tokens = text_tokens, .e4m3_scale = *text_codes};
+  }
+  const Tensor attended = attend(project_heads(streams, heads_, attention), out, first_codes);
   return {.image = image_.finish(x.image.x, image_rows(attended), image_attention, image_mlp,
                                  next.image),
           .text = text_.finish(x.text.x, text_rows(attended), text_attention, text_mlp, next.text)};
@@ -70,7 +80,8 @@ ops::NormedStream DoubleStreamBlock::image_alone(const ops::NormedStream& x,
                                                  const JointAttention& attention) const {
   const std::int64_t width = x.x.dim(2);
   const std::array<ops::HeadProjection, 1> stream = {image_.heads(x.normalized)};
-  const Tensor attended = attend(project_heads(stream, heads_, attention));
+  const Tensor attended =
+      attend(project_heads(stream, heads_, attention), {.e4m3_scale = image_.attended_codes()});
   return image_.finish(x.x, attended, modulation_at(modulations, 0, width),
                        modulation_at(modulations, 1, width), next);
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -53,6 +54,8 @@ class FluxStream {
   ops::HeadProjection heads(const Tensor& normalized) const {
     return {normalized, &to_qkv_.weights(), norm_q_, norm_k_};
   }
+  /// By which scale the stream's attention may be codes.
+  std::optional<float> attended_codes() const { return to_out_.codes(); }
 
   /// y = x + gate out(attended);  y + gate' FF((1 + scale') LN(y) + shift'), and its norm for
   /// whatever reads it.

@@ -5,9 +5,12 @@
 #include "models/flux/modulation.h"
 
 namespace dither::models {
-Tensor attend(const ops::AttentionOperands& qkv, const ops::Output& out) {
+
+Tensor attend(const ops::AttentionOperands& qkv, const ops::Output& out,
+              const std::optional<ops::FirstCodes>& first_codes) {
   const auto head_dim = static_cast<float>(qkv.q.dim(-1));
-  return ops::attention(qkv, {.scale = 1.0F / std::sqrt(head_dim), .out = out});
+  return ops::attention(
+      qkv, {.scale = 1.0F / std::sqrt(head_dim), .out = out, .first_codes = first_codes});
 }
 
 Tensor element(const Tensor& tensor, std::size_t index) {

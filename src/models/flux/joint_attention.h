@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "ops/ops.h"
@@ -8,7 +9,8 @@
 namespace dither::models {
 
 /// softmax(q k^T / sqrt(head_dim)) v.
-Tensor attend(const ops::AttentionOperands& qkv, const ops::Output& out = {});
+Tensor attend(const ops::AttentionOperands& qkv, const ops::Output& out = {},
+              const std::optional<ops::FirstCodes>& first_codes = std::nullopt);
 
 /// Element `index` of the first dimension, without that dimension; absent of what is absent.
 Tensor element(const Tensor& tensor, std::size_t index);

@@ -263,6 +263,8 @@ void run_flash_attention(const FlashAttentionArgs& args, const typename F::Sourc
   params.from = from;
   params.y = args.y;
   params.y_reciprocal = args.y_reciprocal;
+  params.first_queries = static_cast<int>(args.first_queries);
+  params.first_reciprocal = args.first_reciprocal;
   params.scale_log2 = args.scale * 1.4426950408889634F;
   params.queries = static_cast<int>(args.q.tokens);
   params.keys = static_cast<int>(args.k.tokens);

@@ -33,9 +33,11 @@ struct FlashAttentionArgs {
   HeadsView q, k;  ///< of k at least one token
   std::int64_t batch = 0;
   std::int64_t heads = 0;
-  float scale = 1;         ///< positive
-  RowView y;               ///< [B Lq, H 128] bf16, or codes
-  float y_reciprocal = 0;  ///< y as E4M3 codes of its bf16 values times this; 0: bf16
+  float scale = 1;                 ///< positive
+  RowView y;                       ///< [B Lq, H 128] bf16, or codes
+  float y_reciprocal = 0;          ///< y as E4M3 codes of its bf16 values times this; 0: bf16
+  std::int64_t first_queries = 0;  ///< of codes: so many of each sample times this instead
+  float first_reciprocal = 0;
   FlashWorkspace workspace{};
 };
 

@@ -25,6 +25,8 @@ struct FlashParams {
   typename F::Source from;
   RowView y;
   float y_reciprocal;
+  int first_queries;  ///< whose reciprocal is another
+  float first_reciprocal;
   float scale_log2;  ///< of exponents of 2
   int queries, keys, heads;
   int query_tiles;   ///< per head
@@ -87,7 +89,8 @@ __device__ void write_result(const FlashParams<F>& p, const FlashSums& sums, Sof
       } else {
         float v[8];
         unpack<Bf16>(vector, v);
-        store_codes(v, p.y_reciprocal, reinterpret_cast<std::uint8_t*>(p.y.data) + column);
+        store_codes(v, query < p.first_queries ? p.first_reciprocal : p.y_reciprocal,
+                    reinterpret_cast<std::uint8_t*>(p.y.data) + column);
       }
     }
   }

@@ -41,16 +41,15 @@ struct FlashSplit {
     if (at < whole) return {at, 0, key_tiles};
     const int step = at - whole;
     const int cut = step / key_tiles;
-    return {whole + cut, step - cut * key_tiles,
-            min(key_tiles, end_of_share() - cut * key_tiles)};
+    return {whole + cut, step - cut * key_tiles, min(key_tiles, end_of_share() - cut * key_tiles)};
   }
 
   /// How many pieces a cut tile has: as many as blocks.
   __device__ int pieces(int cut) const {
     return ((cut + 1) * key_tiles - 1) / share - first_block(cut) + 1;
   }
-  /// From one piece to the next, block or tile goes up: no two pieces have the same place, and those
-  /// of a tile lie side by side.
+  /// From one piece to the next, block or tile goes up: no two pieces have the same place, and
+  /// those of a tile lie side by side.
   __device__ int place(int cut) const { return cut + static_cast<int>(blockIdx.x); }
   __device__ int first_place(int cut) const { return cut + first_block(cut); }
   int places(int blocks) const { return steps == 0 ? 0 : steps / key_tiles + blocks; }
