@@ -56,7 +56,12 @@ class Table(unittest.TestCase):
 
     def test_floor_d_is_arithmetic(self):
         text = report.variant_table(self.RECORDS, "fp8-full", fp8_attention_ms=57 * .284)
-        self.assertEqual(row_of(text, "floor, D: gemm + fp8 attention")[0], f"{51 + 57 * .284:.2f}")
+        floor = 51 + 57 * .284
+        self.assertEqual(row_of(text, "floor, D: gemm + fp8 attention")[0], f"{floor:.2f}")
+        of_rounds = [78 / (50 + 57 * .284), 84 / (52 + 57 * .284)]
+        self.assertEqual(row_of(text, "**dither**")[2].split()[1:],
+                         [f"({of_rounds[0]:.3f}", "..", f"{of_rounds[1]:.3f})"])
+        self.assertEqual(row_of(text, "floor C")[2], "")
         self.assertNotIn("D: gemm", report.variant_table(
             [record("floor", "gemm", 90.0, 0, "bf16")], "bf16"))
 

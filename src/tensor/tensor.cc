@@ -112,6 +112,13 @@ Tensor Tensor::slice(int dim, std::int64_t begin, std::int64_t end) const {
   return result;
 }
 
+Tensor Tensor::at(std::int64_t index) const {
+  Tensor result = slice(0, index, index + 1);
+  result.shape_ = Shape(std::span(shape_.begin() + 1, shape_.end()));
+  result.strides_ = Dims(std::span(strides_.begin() + 1, strides_.end()));
+  return result;
+}
+
 Tensor Tensor::permute(const Dims& order) const {
   Tensor result = *this;
   unsigned seen = 0;

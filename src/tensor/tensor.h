@@ -69,6 +69,8 @@ class Tensor {
   Tensor reshape(const Shape& shape) const;
   /// Elements [begin, end) of dimension `dim`; negative `dim` counts from the end.
   Tensor slice(int dim, std::int64_t begin, std::int64_t end) const;
+  /// Element `index` of the first dimension, without that dimension.
+  Tensor at(std::int64_t index) const;
   /// Dimension i of the result is dimension order[i] of this tensor.
   Tensor permute(const Dims& order) const;
   /// Splits dimension `dim` into (outer, inner), also on a strided view.

@@ -105,6 +105,9 @@ TEST(Tensor, SlicePermuteUnflattenAddressTheSameElements) {
   EXPECT_FALSE(part.contiguous());
   EXPECT_EQ(part.bytes(), 2U * 3 * 4 * 4);
 
+  EXPECT_EQ(to_string(part.at(1)), "I32 [3, 4]");
+  EXPECT_EQ(at(part.at(1), {2, 3}), at(whole, {1, 4, 3}));
+
   const Tensor turned = part.permute({2, 0, 1});
   EXPECT_EQ(to_string(turned), "I32 [4, 2, 3]");
   EXPECT_EQ(at(turned, {3, 1, 2}), at(whole, {1, 4, 3}));
@@ -140,6 +143,8 @@ INSTANTIATE_TEST_SUITE_P(
     Values(Refused{"SlicePastTheEnd", [] { iota({4}).slice(0, 2, 5); }},
            Refused{"SliceBackwards", [] { iota({4}).slice(0, 3, 2); }},
            Refused{"SliceNegative", [] { iota({4}).slice(0, -1, 2); }},
+           Refused{"AtPastTheEnd", [] { iota({4, 2}).at(4); }},
+           Refused{"AtOfANumber", [] { iota({}).at(0); }},
            Refused{"SliceNoSuchDimension", [] { iota({4}).slice(1, 0, 0); }},
            Refused{"SlicePacked", [] { Tensor::host({4}, DType::kF4E2M1).slice(0, 0, 2); },
                    ErrorCode::kUnsupported},

@@ -140,8 +140,7 @@ TEST_P(EmojiFluxGolden, BFloat16EndToEnd) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, EmojiFluxGolden, testing::ValuesIn(backends()),
-                         [](const auto& backend) { return backend.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, EmojiFluxGolden, testing::ValuesIn(backends()), backend_name);
 
 }  // namespace
 }  // namespace dither::golden

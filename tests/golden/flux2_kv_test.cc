@@ -109,8 +109,7 @@ TEST_P(Flux2KleinKv, PlanMakesRoomForWhatIsKept) {
   EXPECT_EQ(planned({{1024, 1024}}) - planned({}), kKept);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Flux2KleinKv, testing::ValuesIn(backends()),
-                         [](const auto& backend) { return backend.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, Flux2KleinKv, testing::ValuesIn(backends()), backend_name);
 
 }  // namespace
 }  // namespace dither::golden

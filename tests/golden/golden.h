@@ -34,6 +34,11 @@ inline std::vector<std::string> backends() {
   return names;
 }
 
+/// The name of a test that a backend parametrizes.
+inline std::string backend_name(const testing::TestParamInfo<std::string>& backend) {
+  return backend.param;
+}
+
 /// Backends by the names that parametrize tests.
 inline std::unique_ptr<ops::Backend> make_backend(std::string_view name) {
   if (name == "cuda") return make_cuda_backend();

@@ -152,8 +152,7 @@ TEST_P(MicroGolden, EmojiEncoder) {
   EXPECT_LE(relative_l2(to_nchw(encoder(to_nhwc(pixels))), golden("emoji_vae.mean")), kTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, MicroGolden, testing::ValuesIn(backends()),
-                         [](const auto& backend) { return backend.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, MicroGolden, testing::ValuesIn(backends()), backend_name);
 
 }  // namespace
 }  // namespace dither::golden

@@ -82,8 +82,7 @@ TEST_P(ModelOptFlux2, ExportRunsInFp8) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, ModelOptFlux2, testing::ValuesIn(backends()),
-                         [](const auto& backend) { return backend.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, ModelOptFlux2, testing::ValuesIn(backends()), backend_name);
 
 }  // namespace
 }  // namespace dither::golden

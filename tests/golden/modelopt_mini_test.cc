@@ -175,7 +175,8 @@ TEST(ModelOptMiniBackbone, MustBelongToTheExport) {
                              HasSubstr("not [64, 32]")));
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, ModelOptMini, ::testing::ValuesIn(golden::backends()));
+INSTANTIATE_TEST_SUITE_P(Backends, ModelOptMini, ::testing::ValuesIn(golden::backends()),
+                         backend_name);
 
 }  // namespace
 }  // namespace dither::golden

@@ -94,8 +94,7 @@ TEST_P(Umt5Golden, WeightsAsFp8AreOffByTheirCodesOnly) {
   EXPECT_LE(error, std::sqrt(14.0) / 16);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Umt5Golden, testing::ValuesIn(backends()),
-                         [](const auto& backend) { return backend.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, Umt5Golden, testing::ValuesIn(backends()), backend_name);
 
 }  // namespace
 }  // namespace dither::golden

@@ -81,8 +81,7 @@ TEST_P(UniPcSamplerGolden, RefusesWhatItCannotStep) {
   EXPECT_THROW(one.step(upload("direction")), Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, UniPcSamplerGolden, testing::ValuesIn(backends()),
-                         [](const auto& backend) { return backend.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, UniPcSamplerGolden, testing::ValuesIn(backends()), backend_name);
 
 }  // namespace
 }  // namespace dither::golden

@@ -172,8 +172,7 @@ TEST(DecodeTiles, RefusesImpossibleTiles) {
 
 class PictureTiles : public testing::TestWithParam<std::string> {};
 
-INSTANTIATE_TEST_SUITE_P(Backends, PictureTiles, testing::ValuesIn(backends()),
-                         [](const auto& backend) { return backend.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, PictureTiles, testing::ValuesIn(backends()), backend_name);
 
 TEST_P(PictureTiles, AreDiffusers) {
   const models::AutoencoderKlConfig config = {.latent_channels = 4,

@@ -219,7 +219,7 @@ TEST(WanPicturesPlan, MakesRoomForTheEncoder) {
   EXPECT_GT(planned(ti2v, {{64, 32}}), planned(ti2v, {}));
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, WanPictures, testing::ValuesIn(backends()));
+INSTANTIATE_TEST_SUITE_P(Backends, WanPictures, testing::ValuesIn(backends()), backend_name);
 
 }  // namespace
 }  // namespace dither::golden

@@ -110,7 +110,7 @@ TEST_P(WanPipelineGolden, OfOneTransformer) {
   expect_as_diffusers(path, kSingle);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, WanPipelineGolden, testing::ValuesIn(backends()));
+INSTANTIATE_TEST_SUITE_P(Backends, WanPipelineGolden, testing::ValuesIn(backends()), backend_name);
 
 /// What the loop is made of.
 class WanStages : public testing::TestWithParam<std::string> {
@@ -150,7 +150,7 @@ TEST_P(WanStages, FramesAreDecodedOneAfterTheOther) {
   EXPECT_LE(relative_l2(actual, expected), kTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, WanStages, testing::ValuesIn(backends()));
+INSTANTIATE_TEST_SUITE_P(Backends, WanStages, testing::ValuesIn(backends()), backend_name);
 
 }  // namespace
 }  // namespace dither::golden

@@ -350,7 +350,7 @@ TEST_P(WanTransformerGolden, Refusals) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, WanTransformerGolden, testing::ValuesIn(backends()),
-                         [](const auto& backend) { return backend.param; });
+                         backend_name);
 
 }  // namespace
 }  // namespace dither::golden

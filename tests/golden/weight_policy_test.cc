@@ -129,8 +129,7 @@ TEST_P(WeightPolicy, PlainWeightsAsFp8AreOffByTheirCodesOnly) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, WeightPolicy, testing::ValuesIn(backends()),
-                         [](const auto& backend) { return backend.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, WeightPolicy, testing::ValuesIn(backends()), backend_name);
 
 TEST(WeightPolicyErrors, OfTheExportAreSmallerThanByAmax) {
   const auto source = open_component_weights(kNvfp4, kDiffusersStem);

@@ -11,6 +11,7 @@ import statistics
 import sys
 
 FLOOR_C = ("floor", "all")
+FLOOR_D = ("floor", "D: gemm + fp8 attention")
 
 
 def sustained_steps(runs, warm_ms):
@@ -42,7 +43,7 @@ def with_floor_d(rows, fp8_attention_ms):
     for key, row in rows.items():
         more[key] = row
         if key == ("floor", "gemm"):
-            more["floor", "D: gemm + fp8 attention"] = {
+            more[FLOOR_D] = {
                 number: {"ms": record["ms"] + fp8_attention_ms}
                 for number, record in row.items()
             }
@@ -83,9 +84,12 @@ def variant_table(records, variant, fp8_attention_ms=None):
     if fp8_attention_ms:
         rows = with_floor_d(rows, fp8_attention_ms)
     floor = rows.get(FLOOR_C, {})
+    floor_d = rows.get(FLOOR_D)
     peer = next((row for (kind, _), row in rows.items() if kind == "peer"), {})
-    lines = ["| | ms | over floor C | peer over it | SM MHz | W | peak GiB |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]
+    heads = ["", "ms", "over floor C", "over floor D", "peer over it", "SM MHz", "W", "peak GiB"]
+    if floor_d is None:
+        heads.remove("over floor D")
+    lines = ["| " + " | ".join(heads).lstrip() + " |", "| --- " * len(heads) + "|"]
     for (kind, part), row in rows.items():
         name = {FLOOR_C: "floor C", ("peer", "compiled"): "diffusers, compiled"}.get(
             (kind, part), part if kind == "dither" else f"{kind}, {part}")
@@ -95,6 +99,7 @@ def variant_table(records, variant, fp8_attention_ms=None):
             f"**{name}**" if kind == "dither" else name,
             f"{step:.2f}",
             format_ratio(ratios(row, floor)) if (kind, part) != FLOOR_C else "1",
+            *([format_ratio(ratios(row, floor_d)) if kind == "dither" else ""] if floor_d else []),
             # Of a floor it would say how much slower the peer is than what nobody runs.
             format_ratio(ratios(peer, row)) if kind == "dither" else "",
             whole(median_of(row, clock("sm_mhz_median"))),

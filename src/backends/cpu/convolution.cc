@@ -73,11 +73,8 @@ dnnl::convolution_forward::primitive_desc ConvolutionKernels::describe(const Sha
                              memory::format_tag::any);
   const auto bias = s.bias ? memory::desc({s.c_out}, type, memory::format_tag::a) : memory::desc();
   dnnl::post_ops post_ops;
-  if (s.residual && OneDnn::has_avx2()) {
-    post_ops.append_binary(dnnl::algorithm::binary_add, y);
-  } else if (s.residual) {
-    post_ops.append_sum();
-  }
+  if (s.residual == Residual::kOperand) post_ops.append_binary(dnnl::algorithm::binary_add, y);
+  if (s.residual == Residual::kInResult) post_ops.append_sum();
   const dnnl::convolution_forward::desc convolution(
       dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, x, weights, bias, y,
       dims_of({}, s.stride, s.video), dims_of({}, s.before, s.video),
@@ -100,7 +97,7 @@ ConvolutionKernels::Primitive& ConvolutionKernels::primitive(const Shape& shape)
   slot(DNNL_ARG_DST, described.dst_desc());
   slot(DNNL_ARG_SCRATCHPAD, made.scratchpad);
   if (shape.bias) slot(DNNL_ARG_BIAS, described.bias_desc());
-  if (shape.residual && OneDnn::has_avx2()) slot(kResidual, described.dst_desc());
+  if (shape.residual == Residual::kOperand) slot(kResidual, described.dst_desc());
   return primitives_.emplace(shape, std::move(made)).first->second;
 }
 
@@ -142,6 +139,11 @@ std::unique_ptr<ops::PreparedConv3d> ConvolutionKernels::prepare(const ops::Conv
   return packed;
 }
 
+ConvolutionKernels::Residual ConvolutionKernels::kind_of(const Tensor& residual) {
+  if (!residual.defined()) return Residual::kNone;
+  return OneDnn::has_avx2() ? Residual::kOperand : Residual::kInResult;
+}
+
 void ConvolutionKernels::run(const Tensor& x, const ops::PreparedConv2d& weights,
                              const Tensor& residual, const Tensor& y) {
   const auto& layer = prepared_here<PackedConv2d>(weights, "conv2d");
@@ -158,7 +160,7 @@ void ConvolutionKernels::run(Shape shape, const Packed& layer, const Tensor& x,
                              const Tensor& residual, const Tensor& y) {
   shape.dtype = layer.dtype;
   shape.bias = layer.bias.defined();
-  shape.residual = residual.defined();
+  shape.residual = kind_of(residual);
   auto& [convolution, layout, scratchpad, args] = primitive(shape);
   if (layer.weights.get_desc() != layout) {
     Tensor owner;
@@ -171,10 +173,9 @@ void ConvolutionKernels::run(Shape shape, const Packed& layer, const Tensor& x,
   args[DNNL_ARG_SRC].set_data_handle(x.raw());
   args[DNNL_ARG_DST].set_data_handle(y.raw());
   if (layer.bias.defined()) args[DNNL_ARG_BIAS].set_data_handle(layer.bias.raw());
-  if (residual.defined() && OneDnn::has_avx2()) {
-    args[kResidual].set_data_handle(residual.raw());
-  } else if (residual.defined() && residual.raw() != y.raw()) {
-    backend_.copy(residual, y);  // oneDNN 2.6's addition of another tensor is wrong without AVX2
+  if (shape.residual == Residual::kOperand) args[kResidual].set_data_handle(residual.raw());
+  if (shape.residual == Residual::kInResult && residual.raw() != y.raw()) {
+    backend_.copy(residual, y);
   }
   onednn_.execute(convolution, scratchpad, args);
 }

@@ -28,6 +28,14 @@ class ConvolutionKernels {
            const Tensor& y);
 
  private:
+  /// How the residual comes to the result.
+  enum class Residual : std::uint8_t {
+    kNone,
+    kOperand,   ///< oneDNN adds another tensor
+    kInResult,  ///< it lies where the result will: oneDNN 2.6 adds another wrongly without AVX2
+  };
+  static Residual kind_of(const Tensor& residual);
+
   /// Of a 2-D convolution the first of three extents, over time, is left out when oneDNN is asked.
   struct Shape {
     DType dtype = DType::kF32;
@@ -41,7 +49,7 @@ class ConvolutionKernels {
     std::array<std::int64_t, 3> before = {0, 0, 0};  ///< zeros
     std::array<std::int64_t, 3> after = {0, 0, 0};
     bool bias = false;
-    bool residual = false;
+    Residual residual = Residual::kNone;
     auto operator<=>(const Shape&) const = default;
   };
   struct Primitive {

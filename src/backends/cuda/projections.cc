@@ -19,31 +19,38 @@ RowView rows_of(const Tensor& t) {
   return {t.raw(), t.dim(0) * t.dim(1), t.dim(2) * t.dim(3), t.strides()[1]};
 }
 
-/// Of one stream, whose tokens begin at `first`.
+/// Of one stream, whose tokens begin at `first`; v goes to `values`.
+RotatedHeads rotated_heads(const Tensor& q_norm, const Tensor& k_norm, std::int64_t tokens,
+                           const ops::Rope& rope, float eps, const ops::AttentionOperands& out,
+                           const Tensor& values, std::int64_t first) {
+  const std::int64_t head_dim = out.q.dim(3);
+  return {.heads = out.q.dim(2),
+          .head_dim = head_dim,
+          .q_norm = q_norm.raw(),
+          .k_norm = k_norm.raw(),
+          .cos = rope.cos.data<float>() + first * (head_dim / 2),
+          .sin = rope.sin.data<float>() + first * (head_dim / 2),
+          .eps = eps,
+          .tokens = tokens,
+          .out_tokens = out.q.dim(1),
+          .first_token = first,
+          .q = rows_of(out.q),
+          .k = rows_of(out.k),
+          .v = values.defined() ? rows_of(values) : RowView{},
+          .codes = out.q.dtype() == DType::kF8E4M3};
+}
+
 NormRopeArgs norm_rope_args(const ops::PackedQkv& stream, const ops::Rope& rope, float eps,
                             const ops::AttentionOperands& out, std::int64_t first) {
-  const std::int64_t head_dim = out.q.dim(3);
-  NormRopeArgs args{};
-  args.codes = out.q.dtype() == DType::kF8E4M3;
-  if (args.codes) args.v_reciprocal = out.v_scale.data<float>() + kReciprocalElement;
-  args.qkv = row_view(stream.qkv);
-  args.tokens = stream.qkv.dim(1);
-  args.heads = out.q.dim(2);
-  args.head_dim = head_dim;
-  args.dtype = stream.qkv.dtype();
-  args.q_norm = stream.q_norm.raw();
-  args.k_norm = stream.k_norm.raw();
-  args.across_heads = stream.norm_width() != head_dim;
-  args.cos = rope.cos.data<float>() + first * (head_dim / 2);
-  args.sin = rope.sin.data<float>() + first * (head_dim / 2);
-  args.eps = eps;
-  args.q = rows_of(out.q);
-  args.k = rows_of(out.k);
   // In place the values stay where they are; their blocks have a kernel of their own.
-  const bool blocks = value_blocks(out).codes != nullptr;
-  if (out.v.storage() != stream.qkv.storage() && !blocks) args.v = rows_of(out.v);
-  args.out_tokens = out.q.dim(1);
-  args.first_token = first;
+  const bool moved = out.v.storage() != stream.qkv.storage() && value_blocks(out).codes == nullptr;
+  NormRopeArgs args{};
+  static_cast<RotatedHeads&>(args) = rotated_heads(stream.q_norm, stream.k_norm, stream.qkv.dim(1),
+                                                   rope, eps, out, moved ? out.v : Tensor{}, first);
+  args.qkv = row_view(stream.qkv);
+  args.dtype = stream.qkv.dtype();
+  args.across_heads = stream.norm_width() != args.head_dim;
+  if (args.codes) args.v_reciprocal = out.v_scale.data<float>() + kReciprocalElement;
   return args;
 }
 
@@ -51,22 +58,9 @@ NormRopeArgs norm_rope_args(const ops::PackedQkv& stream, const ops::Rope& rope,
 ProjectionArgs projection_args(const ops::HeadProjection& stream, const ops::Rope& rope, float eps,
                                const ops::AttentionOperands& out, const Tensor& values,
                                std::int64_t first) {
-  const std::int64_t head_dim = out.q.dim(3);
   ProjectionArgs args{};
-  args.heads = out.q.dim(2);
-  args.head_dim = head_dim;
-  args.q_norm = stream.q_norm.raw();
-  args.k_norm = stream.k_norm.raw();
-  args.cos = rope.cos.data<float>() + first * (head_dim / 2);
-  args.sin = rope.sin.data<float>() + first * (head_dim / 2);
-  args.eps = eps;
-  args.tokens = stream.x.dim(1);
-  args.out_tokens = out.q.dim(1);
-  args.first_token = first;
-  args.q = rows_of(out.q);
-  args.k = rows_of(out.k);
-  if (values.defined()) args.v = rows_of(values);
-  args.codes = out.q.dtype() == DType::kF8E4M3;
+  static_cast<RotatedHeads&>(args) =
+      rotated_heads(stream.q_norm, stream.k_norm, stream.x.dim(1), rope, eps, out, values, first);
   return args;
 }
 

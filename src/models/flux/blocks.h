@@ -28,7 +28,9 @@ struct BlockContext {
   Tensor others;  ///< [blocks, 2, B, L, H, D]: of every block JointAttention::others; or absent
 
   JointAttention of_block(std::size_t block) const {
-    return {.rope = rope, .precision = precision, .others = element(others, block)};
+    const Tensor of_block =
+        others.defined() ? others.at(static_cast<std::int64_t>(block)) : Tensor{};
+    return {.rope = rope, .precision = precision, .others = of_block};
   }
 };
 

@@ -20,9 +20,7 @@ struct FluxConditioning {
   Tensor reference_keys = {};
 
   /// One step's modulations, [B, M].
-  Tensor at_step(std::int64_t step) const {
-    return modulations.slice(0, step, step + 1).reshape({modulations.dim(1), modulations.dim(2)});
-  }
+  Tensor at_step(std::int64_t step) const { return modulations.at(step); }
 };
 
 /// The tensors that every step reads.

@@ -12,9 +12,6 @@ namespace dither::models {
 Tensor attend(const ops::AttentionOperands& qkv, const ops::Output& out = {},
               const std::optional<ops::FirstCodes>& first_codes = std::nullopt);
 
-/// Element `index` of the first dimension, without that dimension; absent of what is absent.
-Tensor element(const Tensor& tensor, std::size_t index);
-
 /// What a block's attention has to do with beside its streams.
 struct JointAttention {
   const ops::Rope& rope;  ///< of all streams' tokens

@@ -169,7 +169,7 @@ Tensor Flux2Transformer::reference_keys(const Flux2Inputs& inputs) const {
                             config_.num_attention_heads, config_.attention_head_dim});
   nn::LayerSequence::Pass pass(blocks_);
   for (std::size_t i = 0; i < blocks; ++i) {
-    const JointAttention attention{.rope = rope, .kept = element(kept, i)};
+    const JointAttention attention{.rope = rope, .kept = kept.at(static_cast<std::int64_t>(i))};
     x = pass.run(fmt::format("references.{}", i), [&] {
       if (i < doubles) {
         return double_blocks_[i].image_alone(x, step.double_blocks[i].image, norm(i + 1),

@@ -29,7 +29,7 @@ Tensor shifted(const Tensor& table, const Tensor& vectors) {
 
 /// Row r of [R, B, W]: [B, W], or with a row for each frame [F, W].
 Tensor row_of(const Tensor& rows, std::int64_t r, const Tensor& row_of_frame) {
-  Tensor row = rows.slice(0, r, r + 1).reshape({rows.dim(1), rows.dim(2)});
+  const Tensor row = rows.at(r);
   if (!row_of_frame.defined()) return row;
   return ops::embedding(row, row_of_frame).reshape({row_of_frame.dim(1), row.dim(1)});
 }
@@ -120,22 +120,20 @@ Tensor WanTransformer::text(const Tensor& prompt_embeds) const {
   Tensor result = ops::empty_like(embedded, {config_.num_layers, 2, shape[0], shape[1], shape[2]});
   nn::LayerSequence::Pass pass(text_layers_);
   for (std::int64_t i = 0; i < config_.num_layers; ++i) {
-    const Tensor layer = result.slice(0, i, i + 1).reshape({2, shape[0], shape[1], shape[2]});
+    const Tensor layer = result.at(i);
     pass.run(kWanTextProjections, [&] {
-      text_projections_[static_cast<std::size_t>(i)](embedded, layer.slice(0, 0, 1).reshape(shape),
-                                                     layer.slice(0, 1, 2).reshape(shape));
+      text_projections_[static_cast<std::size_t>(i)](embedded, layer.at(0), layer.at(1));
     });
   }
   return result;
 }
 
 WanText WanTransformer::text_of(const WanConditioning& conditioning, std::int64_t block) const {
-  const Tensor& all = conditioning.text;
-  const Shape shape = {all.dim(2), all.dim(3), config_.num_attention_heads,
-                       config_.attention_head_dim};
-  const Tensor pair =
-      all.slice(0, block, block + 1).reshape({2, all.dim(2), all.dim(3), all.dim(4)});
-  return {.k = pair.slice(0, 0, 1).reshape(shape), .v = pair.slice(0, 1, 2).reshape(shape)};
+  const Tensor pair = conditioning.text.at(block);
+  const auto heads = [&](std::int64_t i) {
+    return pair.at(i).unflatten(-1, config_.num_attention_heads, config_.attention_head_dim);
+  };
+  return {.k = heads(0), .v = heads(1)};
 }
 
 Tensor WanTransformer::velocity(const Tensor& latents, const WanConditioning& conditioning,

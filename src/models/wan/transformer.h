@@ -34,9 +34,7 @@ struct WanConditioning {
   Tensor row_of_frame;  ///< [1, F] kI32, of those two; absent: a row holds for a whole sample
 
   /// One step's modulations, [B, 7 D] or [2, 7 D].
-  Tensor at_step(std::int64_t step) const {
-    return modulations.slice(0, step, step + 1).reshape({modulations.dim(1), modulations.dim(2)});
-  }
+  Tensor at_step(std::int64_t step) const { return modulations.at(step); }
 };
 
 /// The tensors that every step reads.

@@ -26,20 +26,16 @@ template <int V, typename T>
 __device__ void gated_sum(const GatedResidualArgs& args, std::int64_t row, std::int64_t sample,
                           std::int64_t col, float (&v)[V]) {
   load(reinterpret_cast<const T*>(args.x.data) + row * args.x.row_stride + col, v);
-  activate(args.activation, v);
-  if (args.gate != nullptr) {
-    float gate[V];
-    load_vector<V, T>(args.gate, args.gate_dtype, sample * args.gate_stride + col, gate);
-#pragma unroll
-    for (int j = 0; j < V; ++j) v[j] *= gate[j];
-  }
-  if (args.residual.data != nullptr) {
-    float residual[V];
-    load(reinterpret_cast<const T*>(args.residual.data) + row * args.residual.row_stride + col,
-         residual);
-#pragma unroll
-    for (int j = 0; j < V; ++j) v[j] += residual[j];
-  }
+  gate_and_add(
+      args,
+      [&](float(&gate)[V]) {
+        load_vector<V, T>(args.gate, args.gate_dtype, sample * args.gate_stride + col, gate);
+      },
+      [&](float(&residual)[V]) {
+        load(reinterpret_cast<const T*>(args.residual.data) + row * args.residual.row_stride + col,
+             residual);
+      },
+      v);
 }
 
 /// A block per row.

@@ -8,31 +8,33 @@
 
 namespace dither::cuda {
 
-/// One stream of ops::norm_rope_heads: per head, or all heads of a token together, q and k are
-/// divided by their root mean square and multiplied by their norm's weight, then pairs of channels
-/// (2i, 2i+1) are rotated:
+/// Heads of one stream's tokens, and where they go. q and k are divided by their root mean square
+/// and multiplied by their norm's weight, then pairs of channels (2i, 2i+1) are rotated:
 ///   y_{2i} = x_{2i} cos_i - x_{2i+1} sin_i,  y_{2i+1} = x_{2i+1} cos_i + x_{2i} sin_i.
-/// Reads and writes q and k once (and v where it moves); across heads up to 8192 channels (4096 of
-/// f32), beyond them reads twice.
-struct NormRopeArgs {
-  RowView qkv;              ///< [B tokens, 3 H D], columns [q | k | v]
-  std::int64_t tokens = 0;  ///< of this stream, per sample
-  std::int64_t heads = 0;
-  std::int64_t head_dim = 0;  ///< even
-  DType dtype = DType::kF32;
-  const void* q_norm = nullptr;  ///< [D] of dtype; [H D] across heads
+struct RotatedHeads {
+  std::int64_t heads = 0;        ///< H
+  std::int64_t head_dim = 0;     ///< D, even
+  const void* q_norm = nullptr;  ///< [D] of the activations' dtype
   const void* k_norm = nullptr;
-  bool across_heads = false;   ///< all heads of a token are normalised together
   const float* cos = nullptr;  ///< [tokens, D/2] of this stream
   const float* sin = nullptr;
   float eps = 0;
-  RowView q, k, v;  ///< results, rows [B out_tokens, H D]; q and k may be qkv's own columns; v.data
-                    ///< null: v stays where it is
-  std::int64_t out_tokens = 0;   ///< the row of token t of sample b is
-  std::int64_t first_token = 0;  ///< b out_tokens + first_token + t
-  /// Results are E4M3 codes of values rounded to dtype, those of v multiplied by *v_reciprocal.
-  bool codes = false;
-  const float* v_reciprocal = nullptr;  ///< in device memory
+  std::int64_t tokens = 0;      ///< of this stream, per sample: the row of token t of sample b is
+  std::int64_t out_tokens = 0;  ///< b out_tokens + first_token + t
+  std::int64_t first_token = 0;
+  RowView q, k, v;     ///< results, rows [B out_tokens, H D]
+  bool codes = false;  ///< q and k are E4M3 codes of values rounded to the activations' dtype
+};
+
+/// One stream of ops::norm_rope_heads, each head by itself or all heads of a token together. Reads
+/// and writes q and k once (and v where it moves); across heads up to 8192 channels (4096 of f32),
+/// beyond them reads twice. q and k may be qkv's own columns; v.data null: v stays where it is; of
+/// codes it is codes too.
+struct NormRopeArgs : RotatedHeads {
+  RowView qkv;  ///< [B tokens, 3 H D], columns [q | k | v]
+  DType dtype = DType::kF32;
+  bool across_heads = false;            ///< q_norm and k_norm are [H D]
+  const float* v_reciprocal = nullptr;  ///< in device memory: multiplies v before it becomes codes
 };
 void launch_norm_rope(const NormRopeArgs& args, cudaStream_t stream);
 

@@ -118,6 +118,26 @@ __device__ void activate(ops::Activation activation, float (&v)[V]) {
   for (int j = 0; j < V; ++j) v[j] = apply(activation, v[j]);
 }
 
+/// residual + gate * activation(v), where args have them; load_gate and load_residual fill V
+/// columns.
+template <int V, typename LoadGate, typename LoadResidual>
+__device__ void gate_and_add(const GatedResidualArgs& args, const LoadGate& load_gate,
+                             const LoadResidual& load_residual, float (&v)[V]) {
+  activate(args.activation, v);
+  if (args.gate != nullptr) {
+    float gate[V];
+    load_gate(gate);
+#pragma unroll
+    for (int j = 0; j < V; ++j) v[j] *= gate[j];
+  }
+  if (args.residual.data != nullptr) {
+    float residual[V];
+    load_residual(residual);
+#pragma unroll
+    for (int j = 0; j < V; ++j) v[j] += residual[j];
+  }
+}
+
 /// norm_stream.cu's: false where the rows are too few, too narrow or of another type, and nothing
 /// was launched. `gated` null: the norm of norm.x alone. All data is aligned to 16 bytes.
 bool launch_norm_stream(const NormArgs& norm, const GatedResidualArgs* gated, bool rms,

@@ -100,19 +100,9 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads == 256 ? 3 : 
     held.each(cols, [&](float(&v)[V], std::int64_t col, int i) {
       unpack<T>(next_x.vectors[i], v);
       if constexpr (!kGated) return;
-      activate(gated.activation, v);
-      if (gated.gate != nullptr) {
-        float g[V];
-        gate.get(static_cast<int>(col / V), g);
-#pragma unroll
-        for (int j = 0; j < V; ++j) v[j] *= g[j];
-      }
-      if (gated.residual.data != nullptr) {
-        float r[V];
-        unpack<T>(next_residual.vectors[i], r);
-#pragma unroll
-        for (int j = 0; j < V; ++j) v[j] += r[j];
-      }
+      gate_and_add(
+          gated, [&](float(&by)[V]) { gate.get(static_cast<int>(col / V), by); },
+          [&](float(&plus)[V]) { unpack<T>(next_residual.vectors[i], plus); }, v);
 #pragma unroll
       for (int j = 0; j < V; ++j) v[j] = rounded<T>(v[j]);
       store(v, reinterpret_cast<T*>(gated.y.data) + row * gated.y.row_stride + col);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "backends/cuda/kernels/norm_rope.h"
 #include "backends/cuda/kernels/value_blocks.h"
 #include "ops/types.h"
 #include "tensor/tensor.h"
@@ -11,11 +12,11 @@
 namespace dither::cuda {
 
 /// x W^T + b whose result is never written: what comes of it is. Of W's rows, in this order,
-///  - 3 H D are those of q, k and v: q and k are normalised per head and rotated, as in
-///    NormRopeArgs;
+///  - 3 H D are those of q, k and v, where H is not 0, D kProjectedHeadDim and q, k and v bf16 but
+///    for q's and k's codes;
 ///  - 2 F are those of a gated layer: activation(a) * b.
 /// Sums are float32 and rounded once, at the end.
-struct ProjectionArgs {
+struct ProjectionArgs : RotatedHeads {
   RowView x;                          ///< [M, K] of dtype
   const void* weight = nullptr;       ///< [N, K] of dtype, contiguous
   DType dtype = DType::kBF16;         ///< kBF16 or kF8E4M3
@@ -24,18 +25,6 @@ struct ProjectionArgs {
   const float* row_scales = nullptr;  ///< [N], in place of alpha
   const void* bias = nullptr;         ///< [N] bf16, or null
 
-  std::int64_t heads = 0;        ///< H; 0: none
-  std::int64_t head_dim = 128;   ///< D: kProjectedHeadDim
-  const void* q_norm = nullptr;  ///< [D] bf16
-  const void* k_norm = nullptr;
-  const float* cos = nullptr;  ///< [tokens, D/2]
-  const float* sin = nullptr;
-  float eps = 0;
-  std::int64_t tokens = 0;      ///< per sample: the result's row of token t of sample s is
-  std::int64_t out_tokens = 0;  ///< s out_tokens + first_token + t
-  std::int64_t first_token = 0;
-  RowView q, k, v;             ///< [samples out_tokens, H D] bf16
-  bool codes = false;          ///< q and k are E4M3 codes of their bf16 values
   float* v_largest = nullptr;  ///< *v_largest = max(*v_largest, max |v|), or null
   ValueBlocks v_blocks;        ///< of out_tokens keys, in place of v, or null; every NaN is 0x7F
 
