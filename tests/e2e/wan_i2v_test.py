@@ -96,6 +96,18 @@ class WanPictures(CommandTest):
                 self.succeed("generate", "--from", first, "--image-path", "b.png", "-o", "other/")
                 self.assertNotEqual(self.frames("one"), self.frames("other"))
 
+    def test_tiles_are_of_the_picture_too(self):
+        self.make_i2v()
+        for name, options in [("whole", []), ("tiles", ["--vae-tiling"])]:
+            self.succeed("generate", "fox", "--model-path", self.model, "--image-path", "a.png",
+                         "--width", "288", "--height", "32", "--num-frames", "5",
+                         "--num-inference-steps", "2", "--dtype", "f32", "--save-trajectory",
+                         f"{name}.safetensors", "-o", f"{name}/", *options)
+        whole, tiles = (tensor(self.folder / f"{name}.safetensors", "latents")[1]
+                        for name in ["whole", "tiles"])
+        self.assertNotEqual(whole, tiles)
+        self.assertLess(relative_l2(tiles, whole), 0.1)
+
     def test_a_model_for_both_does_without(self):
         (self.folder / "text").mkdir()
         shutil.copytree(self.model, self.folder / "text" / "model")

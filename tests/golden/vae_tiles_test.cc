@@ -1,4 +1,5 @@
-// Decoding in overlapping tiles against diffusers in float32: see make_vae_tiles.py and README.md.
+// Decoding and encoding in overlapping tiles against diffusers in float32: see make_vae_tiles.py
+// and README.md.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -26,7 +27,7 @@ using models::WanVaeDecoder;
 
 /// As the decoders' own tests have it, of every element; a joint adds three roundings.
 constexpr double kTolerance = 2e-5;
-constexpr std::int64_t kEvery = 41;
+constexpr std::size_t kEvery = 41;
 
 /// What on_tile was given, in its place.
 class Canvas {
@@ -50,15 +51,15 @@ class Canvas {
   std::int64_t filled_ = 0;
 };
 
-/// The largest difference to the golden, and of its values.
-double difference(const Tensor& actual, const std::string& name) {
+/// The largest difference to the golden, which has every `every`-th element.
+double difference(const Tensor& actual, const std::string& name, std::size_t every = kEvery) {
   const auto file = SafetensorsFile::open(source_dir() / "tests/golden/vae_tiles.safetensors");
   const std::vector<float> all = to_floats(actual);
   const std::vector<float> expected = to_floats(file->read(name));
-  if ((all.size() + kEvery - 1) / kEvery != expected.size()) return HUGE_VAL;
+  if ((all.size() + every - 1) / every != expected.size()) return HUGE_VAL;
   double largest = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    largest = std::max(largest, std::abs(double{all[i * kEvery]} - double{expected[i]}));
+    largest = std::max(largest, std::abs(double{all[i * every]} - double{expected[i]}));
   }
   return largest;
 }
@@ -68,15 +69,21 @@ struct WanCase {
   Shape latents;
   VaeTiles tiles;
   Shape frames;
+  Shape video;  ///< that is encoded
+  VaeTiles encoded_tiles;
 };
 
 class WanTiles : public testing::TestWithParam<WanCase> {
  protected:
-  static WanVaeDecoder decoder(ops::Backend& backend, DType dtype) {
+  template <typename Half>
+  static Half half(ops::Backend& backend, DType dtype) {
     const auto file = SafetensorsFile::open(source_dir() / "tests/golden/wan/vae.safetensors");
     const PrefixedSource source(*file, std::string(GetParam().name) + ".vae.");
     const models::WanVaeConfig config = micro_wan_vae(GetParam().name);
-    return load<WanVaeDecoder>(source, models::wan_vae_table(config), config, backend, dtype);
+    return load<Half>(source, models::wan_vae_table(config), config, backend, dtype);
+  }
+  static WanVaeDecoder decoder(ops::Backend& backend, DType dtype) {
+    return half<WanVaeDecoder>(backend, dtype);
   }
   static Tensor latents(ops::Backend& backend, const Shape& shape) {
     const std::string name = GetParam().name;
@@ -86,8 +93,9 @@ class WanTiles : public testing::TestWithParam<WanCase> {
 
 INSTANTIATE_TEST_SUITE_P(
     Table, WanTiles,
-    testing::Values(WanCase{"wan21", {1, 2, 5, 7, 4}, {4, 3}, {1, 5, 40, 56, 3}},
-                    WanCase{"wan22", {1, 2, 3, 4, 6}, {2, 1}, {1, 5, 48, 64, 3}}),
+    testing::Values(
+        WanCase{"wan21", {1, 2, 5, 7, 4}, {4, 3}, {1, 5, 40, 56, 3}, {1, 5, 40, 56, 3}, {32, 24}},
+        WanCase{"wan22", {1, 2, 3, 4, 6}, {2, 1}, {1, 5, 48, 64, 3}, {1, 5, 96, 128, 3}, {64, 32}}),
     [](const auto& test) { return test.param.name; });
 
 TEST_P(WanTiles, AreDiffusers) {
@@ -98,6 +106,23 @@ TEST_P(WanTiles, AreDiffusers) {
         .in_tiles(latents(*backend, GetParam().latents), GetParam().tiles, canvas.on_tile());
     EXPECT_TRUE(canvas.full());
     EXPECT_LE(difference(canvas.pixels(), GetParam().name), kTolerance) << name;
+  }
+}
+
+TEST_P(WanTiles, OfAVideoThatIsEncodedAreDiffusers) {
+  for (const std::string& name : backends()) {
+    const auto backend = make_backend(name);
+    const auto encoder = half<models::WanVaeEncoder>(*backend, DType::kF32);
+    const auto& [of, latents, tiles, frames, shape, encoded_tiles] = GetParam();
+    const Tensor video = backend->upload(seeded(std::string(of) + ".video", shape), DType::kF32);
+    const auto some = [&](std::int64_t begin, std::int64_t end) {
+      return video.slice(1, begin, end);
+    };
+    EXPECT_LE(difference(encoder.in_tiles(shape[1], some, encoded_tiles),
+                         std::string(of) + ".encoded", 1),
+              kTolerance)
+        << name;
+    EXPECT_EQ(to_floats(encoder.in_tiles(shape[1], some, {128, 128})), to_floats(encoder(video)));
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -198,17 +199,32 @@ TEST_P(WanVae, EncodersMemoryIsWhatIsPlanned) {
     const WanVaeEncoder encoder(nn::WeightScope(source, *backend, dtype), config);
     const Tensor video =
         backend->upload(Tensor::host({1, kFrames, kSide, kSide, 3}, DType::kF32), dtype);
-    const std::size_t before = backend->memory().allocated_bytes;
-    backend->reset_peak_memory();
-    const Tensor latents = encoder(video);
-    const auto [history, working] = models::wan_encoder_elements(
-        config, latents.dim(2) * latents.dim(3), kFrames,
-        [&](std::int64_t channels) { return backend->conv3d_row_channels(channels, dtype); });
-    const auto planned = static_cast<double>((history + working) * dtype_bits(dtype) / 8);
-    const auto taken = static_cast<double>(backend->memory().peak_bytes - before);
-    RecordProperty(std::string(dtype_name(dtype)), std::to_string(taken / planned));
-    EXPECT_GE(taken, planned);
-    EXPECT_LE(taken, 1.02 * planned);
+    const auto planned = [&](std::int64_t side) {
+      side /= config.scale_factor_spatial;
+      const auto [history, working] = models::wan_encoder_elements(
+          config, side * side, kFrames,
+          [&](std::int64_t channels) { return backend->conv3d_row_channels(channels, dtype); });
+      return static_cast<double>((history + working) * dtype_bits(dtype) / 8);
+    };
+    const auto taken_by = [&](const std::function<Tensor()>& encode) {
+      const std::size_t before = backend->memory().allocated_bytes;
+      backend->reset_peak_memory();
+      encode();
+      return static_cast<double>(backend->memory().peak_bytes - before);
+    };
+    const double whole = taken_by([&] { return encoder(video); });
+    RecordProperty(std::string(dtype_name(dtype)), std::to_string(whole / planned(kSide)));
+    EXPECT_GE(whole, planned(kSide));
+    EXPECT_LE(whole, 1.02 * planned(kSide));
+    // A square has its own, and its part of the frames of a chunk.
+    constexpr std::int64_t kTile = kSide / 2;
+    const auto frames = [&](std::int64_t begin, std::int64_t end) {
+      return video.slice(1, begin, end);
+    };
+    const double tiled =
+        taken_by([&] { return encoder.in_tiles(kFrames, frames, {kTile, kTile / 2}); });
+    EXPECT_GE(tiled, planned(kTile));
+    EXPECT_LE(tiled, 1.02 * planned(kTile) + static_cast<double>(video.bytes()) / 4);
   }
 }
 

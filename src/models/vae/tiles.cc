@@ -53,31 +53,34 @@ void fade(const Tensor& before, const Tensor& tile, int dim) {
 
 }  // namespace
 
-bool exceeds(const VaeTiles& tiles, const Tensor& latents) {
-  return std::max(latents.dim(kHeight), latents.dim(kWidth)) > tiles.size;
+bool exceeds(const VaeTiles& tiles, const Tensor& x) {
+  return std::max(x.dim(kHeight), x.dim(kWidth)) > tiles.size;
 }
 
-void decode_tiles(const Tensor& latents, const VaeTiles& tiles, std::int64_t scale,
-                  const std::function<Tensor(const Tensor& latents)>& decode,
-                  const OnTile& on_tile) {
+Tensor TileRect::of(const Tensor& x) const {
+  return ops::contiguous(x.slice(kHeight, top, top + height).slice(kWidth, left, left + width));
+}
+
+void join_tiles(std::int64_t height, std::int64_t width, const VaeTiles& tiles,
+                const TileScale& scale, const std::function<Tensor(const TileRect& rect)>& work,
+                const OnTile& on_tile) {
   if (tiles.stride < 1 || tiles.stride > tiles.size) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("VAE: tiles of {} latents, {} apart: they must be at least 1 apart and "
-                            "at most their size",
+                fmt::format("VAE: tiles of {}, {} apart: they must be at least 1 apart and at most "
+                            "their size",
                             tiles.size, tiles.stride));
   }
-  const std::int64_t height = latents.dim(kHeight);
-  const std::int64_t width = latents.dim(kWidth);
-  const std::int64_t overlap = (tiles.size - tiles.stride) * scale;
-  const std::int64_t step = tiles.stride * scale;
+  const std::int64_t overlap = scale(tiles.size - tiles.stride);
+  const std::int64_t step = scale(tiles.stride);
   std::vector<Tensor> above;
   for (std::int64_t y = 0; y < height; y += tiles.stride) {
-    const Tensor rows = latents.slice(kHeight, y, std::min(y + tiles.size, height));
     std::vector<Tensor> lower;
     Tensor left;
     for (std::int64_t x = 0; x < width; x += tiles.stride) {
-      const Tensor tile =
-          decode(ops::contiguous(rows.slice(kWidth, x, std::min(x + tiles.size, width))));
+      const Tensor tile = work({.top = y,
+                                .left = x,
+                                .height = std::min(tiles.size, height - y),
+                                .width = std::min(tiles.size, width - x)});
       if (overlap > 0) {
         if (y > 0) fade(above[lower.size()], tile, kHeight);
         if (x > 0) fade(left, tile, kWidth);
@@ -86,10 +89,18 @@ void decode_tiles(const Tensor& latents, const VaeTiles& tiles, std::int64_t sca
       }
       on_tile(tile.slice(kHeight, 0, std::min(step, tile.dim(kHeight)))
                   .slice(kWidth, 0, std::min(step, tile.dim(kWidth))),
-              y * scale, x * scale);
+              scale(y), scale(x));
     }
     above = std::move(lower);
   }
+}
+
+void decode_tiles(const Tensor& latents, const VaeTiles& tiles, std::int64_t scale,
+                  const std::function<Tensor(const Tensor& latents)>& decode,
+                  const OnTile& on_tile) {
+  join_tiles(
+      latents.dim(kHeight), latents.dim(kWidth), tiles, {.up = scale},
+      [&](const TileRect& rect) { return decode(rect.of(latents)); }, on_tile);
 }
 
 }  // namespace dither::models

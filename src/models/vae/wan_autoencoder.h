@@ -103,6 +103,10 @@ class WanVaeEncoder {
   /// (count, shapes, chunk_frames), and what `frames` throws.
   Tensor operator()(std::int64_t count, const Frames& frames,
                     std::int64_t chunk_frames = kWanChunkFrames) const;
+  /// The same in squares of pixels, of which each goes through the whole video before the next
+  /// (join_tiles()): `frames` is asked anew for each. size and stride are multiples of
+  /// scale_factor_spatial.
+  Tensor in_tiles(std::int64_t count, const Frames& frames, const VaeTiles& tiles) const;
   /// Of a video [1, count, H, W, 3] in memory.
   Tensor operator()(const Tensor& video, std::int64_t chunk_frames = kWanChunkFrames) const;
 

@@ -53,8 +53,11 @@ struct WanVaeConfig {
     return (frames - 1) / scale_factor_temporal + 1;
   }
 
-  /// Squares of 256 pixels, 192 apart. Source: diffusers' AutoencoderKLWan, its defaults.
+  /// Squares of 256 pixels, 192 apart, in latents. Source: diffusers' AutoencoderKLWan, its
+  /// defaults.
   VaeTiles tiles() const { return {256 / scale_factor_spatial, 192 / scale_factor_spatial}; }
+  /// Of what is encoded, in pixels: as many patches.
+  VaeTiles encoded_tiles() const { return {256 * patch_size, 192 * patch_size}; }
 
   /// Throws kDataLoss (impossible values) and kUnsupported, naming the key.
   void validate() const;

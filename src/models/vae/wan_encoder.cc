@@ -89,6 +89,29 @@ Tensor WanVaeEncoder::operator()(std::int64_t count, const Frames& frames,
   return statistics_.normalize(ops::cast(ops::concat(means, 1), DType::kF32));
 }
 
+Tensor WanVaeEncoder::in_tiles(std::int64_t count, const Frames& frames,
+                               const VaeTiles& tiles) const {
+  const Tensor first = frames(0, 1);
+  const TileScale scale{.down = config_.scale_factor_spatial};
+  Tensor latents;
+  join_tiles(
+      first.dim(2), first.dim(3), tiles, scale,
+      [&](const TileRect& rect) {
+        return (*this)(count, [&](std::int64_t begin, std::int64_t end) {
+          return rect.of(frames(begin, end));
+        });
+      },
+      [&](const Tensor& tile, std::int64_t top, std::int64_t left) {
+        if (!latents.defined()) {
+          latents = ops::empty_like(
+              tile, {1, tile.dim(1), scale(first.dim(2)), scale(first.dim(3)), tile.dim(4)});
+        }
+        ops::copy(tile,
+                  latents.slice(2, top, top + tile.dim(2)).slice(3, left, left + tile.dim(3)));
+      });
+  return latents;
+}
+
 Tensor WanVaeEncoder::operator()(const Tensor& video, std::int64_t chunk_frames) const {
   if (video.rank() != 5) {
     throw Error(

@@ -84,8 +84,7 @@ std::int64_t decoder_bytes(const models::WanVaeConfig& vae, std::int64_t frames,
   return (history + float32_copies(decoded) * working + joined) * dtype_bits(decoded) / 8;
 }
 
-/// What encoding a picture takes for latents of that size: nothing where there will be none. In one
-/// piece, whatever the decoder does.
+/// What encoding a picture takes for latents of that size: nothing where there will be none.
 std::int64_t encoder_bytes(const WanConfigs& configs, std::int64_t frames, std::int64_t height,
                            std::int64_t width, DType dtype, const PipelineOptions& options,
                            const ops::Backend& backend) {
@@ -94,8 +93,11 @@ std::int64_t encoder_bytes(const WanConfigs& configs, std::int64_t frames, std::
   if (none || configs.picture == PictureInput::kNone) return 0;
   const models::WanVaeConfig& vae = configs.vae;
   const DType encoded = vae_dtype(options.vae, dtype);
+  const std::int64_t side = options.vae_tiling ? vae.encoded_tiles().size / vae.scale_factor_spatial
+                                               : std::max(height, width);
   const auto [history, working] = models::wan_encoder_elements(
-      vae, height * width, alone ? 1 : (frames - 1) * vae.scale_factor_temporal + 1,
+      vae, std::min(height, side) * std::min(width, side),
+      alone ? 1 : (frames - 1) * vae.scale_factor_temporal + 1,
       [&](std::int64_t channels) { return backend.conv3d_row_channels(channels, encoded); });
   // The picture, and the gray frames of a chunk.
   const std::int64_t pixels = (1 + vae.scale_factor_temporal) * height * width *
@@ -243,7 +245,7 @@ WanComponents load_wan_components(const ModelFolder& folder, ops::Backend& backe
   if (configs.picture != PictureInput::kNone) {
     components.picture_encoder = std::make_unique<WanPictureEncoder>(
         std::move(checkpoints.vae), backend, vae_dtype(options.vae, dtype), configs.vae,
-        configs.picture);
+        configs.picture, options.vae_tiling);
   }
   return components;
 }

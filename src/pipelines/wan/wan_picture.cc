@@ -12,12 +12,13 @@ namespace dither {
 
 WanPictureEncoder::WanPictureEncoder(std::unique_ptr<quant::WeightSource> weights,
                                      ops::Backend& backend, DType dtype,
-                                     models::WanVaeConfig config, PictureInput input)
+                                     models::WanVaeConfig config, PictureInput input, bool tiling)
     : weights_(std::move(weights)),
       backend_(backend),
       dtype_(dtype),
       config_(std::move(config)),
-      input_(input) {}
+      input_(input),
+      tiling_(tiling) {}
 
 const models::WanVaeEncoder& WanPictureEncoder::encoder() {
   if (!encoder_) encoder_.emplace(nn::WeightScope(*weights_, backend_, dtype_), config_);
@@ -28,7 +29,7 @@ const models::WanVaeEncoder& WanPictureEncoder::encoder() {
 Tensor WanPictureEncoder::encode(const Image& picture, std::int64_t frames) {
   Tensor first = backend_.upload(to_pixels(picture), dtype_).unflatten(0, 1, 1);  // [1, 1, H, W, 3]
   Tensor gray;
-  return encoder()(frames, [&](std::int64_t begin, std::int64_t end) {
+  const auto some = [&](std::int64_t begin, std::int64_t end) {
     if (begin == 0) return first;
     if (!gray.defined() || gray.dim(1) != end - begin) {
       gray = backend_.upload(
@@ -36,7 +37,10 @@ Tensor WanPictureEncoder::encode(const Image& picture, std::int64_t frames) {
           dtype_);
     }
     return gray;
-  });
+  };
+  const models::VaeTiles tiles = config_.encoded_tiles();
+  if (tiling_ && models::exceeds(tiles, first)) return encoder().in_tiles(frames, some, tiles);
+  return encoder()(frames, some);
 }
 
 /// [1, F, h, w, T] f32.

@@ -17,9 +17,10 @@ namespace dither {
 class WanPictureEncoder {
  public:
   /// `weights` were checked against wan_vae_table(); `dtype`: of the encoder's activations.
-  /// `input` is not kNone; `backend` outlives the object.
+  /// `input` is not kNone; `tiling`: what is larger than config.encoded_tiles() goes through the
+  /// encoder by squares. `backend` outlives the object.
   WanPictureEncoder(std::unique_ptr<quant::WeightSource> weights, ops::Backend& backend,
-                    DType dtype, models::WanVaeConfig config, PictureInput input);
+                    DType dtype, models::WanVaeConfig config, PictureInput input, bool tiling);
 
   /// The picture in the size of the grid's video, whatever its own, on its way through the encoder:
   /// means of the latent distribution, normalised and packed as latents are. f32.
@@ -41,6 +42,7 @@ class WanPictureEncoder {
   DType dtype_;
   models::WanVaeConfig config_;
   PictureInput input_;
+  bool tiling_;
   std::optional<models::WanVaeEncoder> encoder_;
 };
 
