@@ -29,7 +29,7 @@ Tensor shifted(const Tensor& table, const Tensor& vectors) {
 
 /// Row r of [R, B, W]: [B, W], or with a row for each frame [F, W].
 Tensor row_of(const Tensor& rows, std::int64_t r, const Tensor& row_of_frame) {
-  const Tensor row = rows.at(r);
+  Tensor row = rows.at(r);
   if (!row_of_frame.defined()) return row;
   return ops::embedding(row, row_of_frame).reshape({row_of_frame.dim(1), row.dim(1)});
 }
