@@ -136,8 +136,7 @@ class GuidedVelocity {
   }
 
   void select(const Side& side, std::int64_t step) const {
-    backend_->copy(side.all_modulations.slice(0, step, step + 1).reshape(side.modulations.shape()),
-                   side.modulations);
+    backend_->copy(side.all_modulations.at(step), side.modulations);
   }
 
   Tensor velocity(ops::AttentionPrecision precision) const {

@@ -13,9 +13,9 @@ namespace dither::cuda {
 
 /// Work that becomes a CUDA graph: the first replay calls it, so that libraries make their plans
 /// and load their kernels, and to see what memory it takes; the second captures it, with memory of
-/// its own; all later ones launch
-/// the graph, the same kernels with the same operands. During a trace it calls the work, because a
-/// graph's kernels cannot be told apart by the region that they were captured in.
+/// its own; all later ones launch the graph, the same kernels with the same operands. During a
+/// trace it calls the work, because a graph's kernels cannot be told apart by the region that they
+/// were captured in.
 class GraphRecording final : public ops::Recording {
  public:
   /// `memory`, `stream` and `tracing`, true during a trace, outlive the recording.

@@ -28,9 +28,9 @@ struct BlockContext {
   Tensor others;  ///< [blocks, 2, B, L, H, D]: of every block JointAttention::others; or absent
 
   JointAttention of_block(std::size_t block) const {
-    const Tensor of_block =
-        others.defined() ? others.at(static_cast<std::int64_t>(block)) : Tensor{};
-    return {.rope = rope, .precision = precision, .others = of_block};
+    return {.rope = rope,
+            .precision = precision,
+            .others = others.defined() ? others.at(static_cast<std::int64_t>(block)) : Tensor{}};
   }
 };
 

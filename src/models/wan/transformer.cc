@@ -21,7 +21,7 @@ void require(bool condition, std::string_view what) {
 Tensor shifted(const Tensor& table, const Tensor& vectors) {
   std::vector<Tensor> samples;
   for (std::int64_t b = 0; b < vectors.dim(0); ++b) {
-    const Tensor vector = ops::contiguous(vectors.slice(0, b, b + 1)).reshape({table.dim(1)});
+    const Tensor vector = ops::contiguous(vectors.at(b));
     samples.push_back(ops::add(table, vector).unflatten(0, table.dim(0), 1));
   }
   return samples.size() == 1 ? samples.front() : ops::concat(samples, 1);

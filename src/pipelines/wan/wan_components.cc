@@ -70,6 +70,12 @@ std::string fingerprint(const ModelFolder& folder, const WanConfigs& configs,
 /// cuDNN's float32 convolutions work on copies in another layout.
 std::int64_t float32_copies(DType dtype) { return dtype == DType::kF32 ? 2 : 1; }
 
+/// Of a frame of height x width, how many pixels go through the autoencoder at once.
+std::int64_t pixels_at_once(std::int64_t height, std::int64_t width, std::int64_t tile,
+                            const PipelineOptions& options) {
+  return options.vae_tiling ? std::min(height, tile) * std::min(width, tile) : height * width;
+}
+
 /// What decoding latents [1, frames, height, width, C] takes.
 std::int64_t decoder_bytes(const models::WanVaeConfig& vae, std::int64_t frames,
                            std::int64_t height, std::int64_t width, DType dtype,
@@ -78,7 +84,7 @@ std::int64_t decoder_bytes(const models::WanVaeConfig& vae, std::int64_t frames,
   const std::int64_t size = vae.tiles().size;
   const bool tiled = options.vae_tiling && std::max(height, width) > size;
   const auto [history, working] = models::wan_decoder_elements(
-      vae, tiled ? std::min(height, size) * std::min(width, size) : height * width,
+      vae, pixels_at_once(height, width, size, options),
       [&](std::int64_t channels) { return backend.conv3d_row_channels(channels, decoded); });
   const std::int64_t joined = tiled ? models::wan_tile_elements(vae, frames, height, width) : 0;
   return (history + float32_copies(decoded) * working + joined) * dtype_bits(decoded) / 8;
@@ -93,10 +99,9 @@ std::int64_t encoder_bytes(const WanConfigs& configs, std::int64_t frames, std::
   if (none || configs.picture == PictureInput::kNone) return 0;
   const models::WanVaeConfig& vae = configs.vae;
   const DType encoded = vae_dtype(options.vae, dtype);
-  const std::int64_t side = options.vae_tiling ? vae.encoded_tiles().size / vae.scale_factor_spatial
-                                               : std::max(height, width);
+  const std::int64_t tile = vae.encoded_tiles().size / vae.scale_factor_spatial;
   const auto [history, working] = models::wan_encoder_elements(
-      vae, std::min(height, side) * std::min(width, side),
+      vae, pixels_at_once(height, width, tile, options),
       alone ? 1 : (frames - 1) * vae.scale_factor_temporal + 1,
       [&](std::int64_t channels) { return backend.conv3d_row_channels(channels, encoded); });
   // The picture, and the gray frames of a chunk.
