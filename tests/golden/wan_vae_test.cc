@@ -97,10 +97,11 @@ TEST_P(WanVae, EncodesEveryFrameWhateverTheChunks) {
 }
 
 /// bfloat16 keeps 8 bits: a rounding is off by 2^-9 of its value at most. The decoder has 32 layers
-/// with weights one behind the other; each rounds its weights, its input (a norm's result), and its
-/// own result once or, where bias and shortcut are a kernel of their own, twice. Norms keep errors
-/// in proportion, and roundings know nothing of each other: they add as squares.
-const double kBf16Error = std::sqrt(32.0 * 4) / 512;
+/// with weights one behind the other; each rounds its weights, its bias, its norm's weights, its
+/// input (the norm's result), and its own result once or, where bias and shortcut are a kernel of
+/// their own, twice. Norms keep errors in proportion, and roundings know nothing of each other:
+/// they add as squares.
+const double kBf16Error = std::sqrt(32.0 * 6) / 512;
 
 double root_mean_square(const Tensor& tensor) {
   double squares = 0;
@@ -162,11 +163,10 @@ TEST_P(WanVae, LatentsAreDenormalisedInFloat32) {
 
 // The plan of the device's memory rests on it. What is not counted are the latents, as they come,
 // in float32 and in the decoder's dtype, and that every tensor starts at a multiple of 512 bytes.
+// On the reference backend: oneDNN takes scratch, how much depends on the processor.
 TEST_P(WanVae, MemoryIsWhatIsPlanned) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    // A processor without bfloat16 has copies in float32 beside, which no device has.
-    if (product_dtype("cpu", dtype) != dtype) continue;
-    const auto backend = make_backend("cpu");
+    const auto backend = make_backend("reference");
     const auto decoder = load<WanVaeDecoder>(*backend, dtype);
     const Tensor latents = backend->upload(golden("latents"), DType::kF32);
     const std::size_t before = backend->memory().allocated_bytes;
@@ -188,17 +188,16 @@ TEST_P(WanVae, MemoryIsWhatIsPlanned) {
 // Of more channels than a patch has, as real ones have them. Not counted are latents, of which
 // every chunk leaves some, and that tensors start at multiples: two percent here.
 TEST_P(WanVae, EncodersMemoryIsWhatIsPlanned) {
-  constexpr std::int64_t kFrames = 13;
-  constexpr std::int64_t kSide = 64;
+  constexpr std::int64_t kFrames = 5;
   models::WanVaeConfig config = micro_wan_vae(GetParam());
   config.base_dim = 16;
+  const std::int64_t whole_side = 4 * config.scale_factor_spatial;
   const SeededSource source(models::wan_vae_table(config), GetParam() + ".");
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    if (product_dtype("cpu", dtype) != dtype) continue;  // as above
-    const auto backend = make_backend("cpu");
+    const auto backend = make_backend("reference");
     const WanVaeEncoder encoder(nn::WeightScope(source, *backend, dtype), config);
     const Tensor video =
-        backend->upload(Tensor::host({1, kFrames, kSide, kSide, 3}, DType::kF32), dtype);
+        backend->upload(Tensor::host({1, kFrames, whole_side, whole_side, 3}, DType::kF32), dtype);
     const auto planned = [&](std::int64_t side) {
       side /= config.scale_factor_spatial;
       const auto [history, working] = models::wan_encoder_elements(
@@ -213,23 +212,23 @@ TEST_P(WanVae, EncodersMemoryIsWhatIsPlanned) {
       return static_cast<double>(backend->memory().peak_bytes - before);
     };
     const double whole = taken_by([&] { return encoder(video); });
-    RecordProperty(std::string(dtype_name(dtype)), std::to_string(whole / planned(kSide)));
-    EXPECT_GE(whole, planned(kSide));
-    EXPECT_LE(whole, 1.02 * planned(kSide));
+    RecordProperty(std::string(dtype_name(dtype)), std::to_string(whole / planned(whole_side)));
+    EXPECT_GE(whole, planned(whole_side));
+    EXPECT_LE(whole, 1.02 * planned(whole_side));
     // A square has its own, and its part of the frames of a chunk.
-    constexpr std::int64_t kTile = kSide / 2;
+    const std::int64_t tile = whole_side / 2;
     const auto frames = [&](std::int64_t begin, std::int64_t end) {
       return video.slice(1, begin, end);
     };
     const double tiled =
-        taken_by([&] { return encoder.in_tiles(kFrames, frames, {kTile, kTile / 2}); });
-    EXPECT_GE(tiled, planned(kTile));
-    EXPECT_LE(tiled, 1.02 * planned(kTile) + static_cast<double>(video.bytes()) / 4);
+        taken_by([&] { return encoder.in_tiles(kFrames, frames, {tile, tile / 2}); });
+    EXPECT_GE(tiled, planned(tile));
+    EXPECT_LE(tiled, 1.02 * planned(tile) + static_cast<double>(video.bytes()) / 4);
   }
 }
 
 TEST_P(WanVae, MemoryDoesNotGrowWithTheVideo) {
-  const auto backend = make_backend("cpu");
+  const auto backend = make_backend("reference");
   const auto decoder = load<WanVaeDecoder>(*backend, DType::kF32);
   const Tensor latents = backend->upload(golden("latents"), DType::kF32);
   const auto peak = [&](const Tensor& video) {

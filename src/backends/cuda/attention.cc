@@ -45,16 +45,11 @@ FlashAttentionArgs flash_args(const ops::AttentionOperands& in,
           .first_reciprocal = first ? 1 / first->e4m3_scale : 0};
 }
 
-/// Element 0 of a sample.
-std::byte* sample(const Tensor& tensor, std::int64_t index) {
-  return tensor.slice(0, index, index + 1).raw();
-}
-
 /// All heads of one sample of q, k or v [B, L, H, D], from token `first` on, as a batch of [tokens,
 /// D] matrices.
 Matrix heads_of(const Tensor& tensor, std::int64_t index, std::int64_t first, std::int64_t tokens) {
   const auto bytes = static_cast<std::int64_t>(dtype_bits(tensor.dtype()) / 8);
-  return {.data = sample(tensor, index) + first * tensor.strides()[1] * bytes,
+  return {.data = tensor.at(index).raw() + first * tensor.strides()[1] * bytes,
           .dtype = tensor.dtype(),
           .rows = tokens,
           .cols = tensor.dim(3),
@@ -109,10 +104,12 @@ void AttentionKernels::quantize(const Tensor& values, const ops::AttentionOption
   if (!options.first_codes) return part(values, y, *options.out.e4m3_scale);
   const auto [tokens, first_scale] = *options.first_codes;
   for (std::int64_t b = 0; b < y.dim(0); ++b) {
-    const Tensor from = values.slice(0, b, b + 1);
-    const Tensor to = y.slice(0, b, b + 1);
-    part(from.slice(1, 0, tokens), to.slice(1, 0, tokens), first_scale);
-    part(from.slice(1, tokens, y.dim(1)), to.slice(1, tokens, y.dim(1)), *options.out.e4m3_scale);
+    const auto tokens_of = [&](const Tensor& tensor, std::int64_t begin, std::int64_t end) {
+      return tensor.at(b).slice(0, begin, end);
+    };
+    part(tokens_of(values, 0, tokens), tokens_of(y, 0, tokens), first_scale);
+    part(tokens_of(values, tokens, y.dim(1)), tokens_of(y, tokens, y.dim(1)),
+         *options.out.e4m3_scale);
   }
 }
 

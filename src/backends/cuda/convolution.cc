@@ -157,18 +157,17 @@ std::unique_ptr<ops::PreparedConv3d> ConvolutionKernels::prepare(const ops::Conv
 
 void ConvolutionKernels::run(const ConvGeometry& geometry, const Tensor& wide, const Tensor& weight,
                              const Tensor& bias, const Tensor& residual, const Tensor& y) {
-  const std::int64_t channels = y.dim(-1);
-  const bool narrow = channels != geometry.c_out;
   ConvGeometry exact = geometry;
   exact.bias = bias.defined();
-  exact.residual = residual.defined() && !narrow;
+  exact.residual = residual.defined();
+  const std::int64_t channels = y.dim(-1);
+  const bool narrow = channels != geometry.c_out;
   const Tensor result =
       narrow ? Tensor::empty(with_channels(y.shape(), geometry.c_out), y.dtype(), backend_) : y;
+  const Tensor shortcut = residual.defined() ? padded_channels(residual, geometry.c_out) : residual;
   conv_.run(exact, wide.raw(), weight.raw(), bias.defined() ? bias.raw() : nullptr,
-            exact.residual ? residual.raw() : nullptr, result.raw());
-  if (!narrow) return;
-  backend_.copy(result.slice(-1, 0, channels), y);
-  if (residual.defined()) backend_.add(y, residual, y);
+            shortcut.defined() ? shortcut.raw() : nullptr, result.raw());
+  if (narrow) backend_.copy(result.slice(-1, 0, channels), y);
 }
 
 void ConvolutionKernels::run(const Tensor& x, const ops::PreparedConv2d& weights,
@@ -229,7 +228,7 @@ void ConvolutionKernels::run(const Tensor& x, const ops::PreparedConv3d& weights
   geometry.kt = conv.kernel_t();
   geometry.stride_t = conv.stride_t();
   geometry.bias = conv.bias.defined();
-  geometry.residual = residual.defined() && geometry.c_out == y.dim(4);
+  geometry.residual = residual.defined();
   if (conv_.supports(geometry)) {
     run(geometry, wide, conv.weight, conv.bias, residual, y);
     return;

@@ -4,13 +4,10 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cstdint>
 #include <map>
-#include <tuple>
 #include <utility>
 
 #include "backends/cuda/cuda_check.h"
-#include "ops/memory_layout.h"
 
 namespace dither::cuda {
 namespace {
@@ -27,90 +24,163 @@ std::size_t rounded(std::size_t bytes) {
 
 double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
-}  // namespace
+struct Block {
+  std::byte* data = nullptr;
+  std::size_t bytes = 0;
+};
 
-/// Free blocks by size. Guarded by the DeviceMemory's mutex.
-class DeviceMemory::Pool {
+/// Blocks that nobody uses, by size.
+class FreeBlocks {
  public:
-  enum class Kind : std::uint8_t { kCommon, kWatched, kRecording };
-
-  explicit Pool(Kind kind, ops::MemoryLayout layout = {})
-      : kind_(kind), laid_out_(std::move(layout)) {}
-
-  bool watched() const { return kind_ == Kind::kWatched; }
-  /// A recording's blocks are in use as long as it can be replayed, whoever holds a tensor.
-  bool recording() const { return kind_ == Kind::kRecording; }
-
-  /// The smallest block that is large enough and wastes no more than an eighth; null if none is.
-  std::pair<void*, std::size_t> take(std::size_t bytes) {
-    const auto found = free_.lower_bound(bytes);
-    if (found == free_.end() || found->first > bytes + bytes / 8) return {nullptr, 0};
-    const auto block = std::pair(found->second, found->first);
-    free_.erase(found);
-    return block;
+  /// The smallest that is large enough and wastes no more than an eighth; no data if there is none.
+  Block take(std::size_t bytes) {
+    const auto found = blocks_.lower_bound(bytes);
+    if (found == blocks_.end() || found->first > bytes + bytes / 8) return {};
+    return {blocks_.extract(found).mapped(), found->first};
   }
-  void put(void* block, std::size_t bytes) { free_.emplace(bytes, block); }
-  std::multimap<std::size_t, void*>& free_blocks() { return free_; }
+  void put(const Block& block) { blocks_.emplace(block.bytes, block.data); }
+  void merge(FreeBlocks& others) { blocks_.merge(others.blocks_); }
 
-  // Of a watched pool.
-  void note_use(void* block, std::size_t bytes) { numbers_[block] = uses_.take(bytes); }
-  void note_end(void* block) {
-    const auto number = numbers_.extract(block);
-    uses_.give_back(number.mapped());
+  std::size_t bytes() const {
+    std::size_t sum = 0;
+    for (const auto& [bytes, data] : blocks_) sum += bytes;
+    return sum;
   }
-  const ops::MemoryUses& uses() const { return uses_; }
-
-  // Of a recording's: its one piece of memory, and who has which part of it.
-  ops::LaidOutMemory& laid_out() { return laid_out_; }
-  std::byte* piece() const { return piece_; }
-  void set_piece(void* piece) { piece_ = static_cast<std::byte*>(piece); }
-  std::optional<std::size_t> offset_in_piece(const void* block) const {
-    if (piece_ == nullptr) return std::nullopt;
-    const std::ptrdiff_t offset = static_cast<const std::byte*>(block) - piece_;
-    if (offset < 0 || static_cast<std::size_t>(offset) >= laid_out_.bytes()) return std::nullopt;
-    return static_cast<std::size_t>(offset);
+  /// Gives all back to the driver, which waits for the work that may still use them.
+  cudaError_t release() {
+    cudaError_t first = cudaSuccess;
+    for (const auto& [bytes, data] : blocks_) {
+      const cudaError_t status = cudaFree(data);
+      if (first == cudaSuccess) first = status;
+    }
+    blocks_.clear();
+    return first;
   }
 
  private:
-  Kind kind_;
-  std::multimap<std::size_t, void*> free_;
-  ops::MemoryUses uses_;
-  std::map<void*, std::size_t> numbers_;  ///< of uses_
-  ops::LaidOutMemory laid_out_;
+  std::multimap<std::size_t, std::byte*> blocks_;
+};
+
+}  // namespace
+
+/// Where tensors' blocks come from and go back to, under the DeviceMemory's mutex.
+class DeviceMemory::Pool {
+ public:
+  explicit Pool(DeviceMemory& memory) : memory_(memory) {}
+  virtual ~Pool() = default;
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  /// `bytes` is a multiple of kGranule. Throws as allocate().
+  virtual Block take(std::size_t bytes) = 0;
+  virtual void put(const Block& block) noexcept = 0;
+
+ protected:
+  DeviceMemory& memory() { return memory_; }
+
+ private:
+  DeviceMemory& memory_;
+};
+
+class DeviceMemory::CommonPool final : public Pool {
+ public:
+  using Pool::Pool;
+
+  Block take(std::size_t bytes) override {
+    const std::size_t wanted = rounded(bytes);
+    Block block = free_.take(wanted);
+    if (block.data == nullptr) block = {memory().malloc_locked(wanted), wanted};
+    memory().add_live(block.bytes);
+    return block;
+  }
+  void put(const Block& block) noexcept override {
+    memory().stats_.allocated_bytes -= block.bytes;
+    free_.put(block);
+  }
+  FreeBlocks& free_blocks() { return free_; }
+
+ private:
+  FreeBlocks free_;
+};
+
+class DeviceMemory::WatchedPool final : public Pool {
+ public:
+  WatchedPool(DeviceMemory& memory, std::shared_ptr<ops::MemoryUses> uses)
+      : Pool(memory), uses_(std::move(uses)) {}
+
+  Block take(std::size_t bytes) override {
+    const Block block = memory().common_->take(bytes);
+    numbers_[block.data] = uses_->take(bytes);
+    return block;
+  }
+  void put(const Block& block) noexcept override {
+    uses_->give_back(numbers_.extract(block.data).mapped());
+    memory().common_->put(block);
+  }
+
+ private:
+  std::shared_ptr<ops::MemoryUses> uses_;
+  std::map<std::byte*, std::size_t> numbers_;  ///< of uses_
+};
+
+/// One piece of memory in which the watched blocks have their places, and blocks of its own for
+/// work that goes another way. All are in use as long as the recording can be replayed, whoever
+/// holds a tensor; then they serve everybody.
+class DeviceMemory::RecordingPool final : public Pool {
+ public:
+  RecordingPool(DeviceMemory& memory, ops::MemoryLayout layout)
+      : Pool(memory), places_(std::move(layout)) {}
+  ~RecordingPool() override {
+    const std::scoped_lock lock(memory().mutex_);
+    if (piece_ != nullptr) spare_.put({piece_, rounded(places_.bytes())});
+    memory().stats_.allocated_bytes -= spare_.bytes();
+    memory().common_->free_blocks().merge(spare_);
+  }
+
+  Block take(std::size_t bytes) override {
+    if (const auto offset = places_.take(bytes)) {
+      if (piece_ == nullptr) piece_ = take_more(rounded(places_.bytes()));
+      return {piece_ + *offset, bytes};
+    }
+    const std::size_t wanted = rounded(bytes);
+    const Block block = spare_.take(wanted);
+    return block.data != nullptr ? block : Block{take_more(wanted), wanted};
+  }
+  void put(const Block& block) noexcept override {
+    const std::ptrdiff_t offset = block.data - piece_;
+    const bool inside =
+        piece_ != nullptr && offset >= 0 && static_cast<std::size_t>(offset) < places_.bytes();
+    if (inside) return places_.give_back(static_cast<std::size_t>(offset));
+    spare_.put(block);
+  }
+
+ private:
+  std::byte* take_more(std::size_t bytes) {
+    std::byte* data = memory().malloc_locked(bytes);
+    memory().add_live(bytes);
+    return data;
+  }
+
+  ops::LaidOutMemory places_;
   std::byte* piece_ = nullptr;
+  FreeBlocks spare_;
 };
 
 DeviceMemory::DeviceMemory(std::optional<std::size_t> limit_bytes)
-    : limit_bytes_(limit_bytes),
-      common_(std::make_shared<Pool>(Pool::Kind::kCommon)),
-      current_(common_) {}
+    : limit_bytes_(limit_bytes), common_(std::make_shared<CommonPool>(*this)), current_(common_) {}
 
 DeviceMemory::~DeviceMemory() {
-  for (const auto& [bytes, block] : common_->free_blocks()) {
-    if (const auto status = cudaFree(block); status != cudaSuccess) {
-      spdlog::warn("cuda: freeing {} bytes: {}", bytes, cudaGetErrorString(status));
-      return;  // the context is gone, and with it all memory
-    }
-  }
+  const cudaError_t status = common_->free_blocks().release();
+  if (status != cudaSuccess) spdlog::warn("cuda: freeing memory: {}", cudaGetErrorString(status));
 }
 
-std::shared_ptr<DeviceMemory::Pool> DeviceMemory::watch() {
-  return std::make_shared<Pool>(Pool::Kind::kWatched);
+std::shared_ptr<DeviceMemory::Pool> DeviceMemory::watch(std::shared_ptr<ops::MemoryUses> uses) {
+  return std::make_shared<WatchedPool>(*this, std::move(uses));
 }
 
-std::shared_ptr<DeviceMemory::Pool> DeviceMemory::make_pool(const Pool& watched) {
+std::shared_ptr<DeviceMemory::Pool> DeviceMemory::make_pool(const ops::MemoryUses& uses) {
   const std::scoped_lock lock(mutex_);
-  // The blocks of a recording that is no more serve everybody.
-  return {new Pool(Pool::Kind::kRecording, ops::lay_out(watched.uses().finished())),
-          [this](Pool* dying) {
-            const std::scoped_lock dying_lock(mutex_);
-            if (dying->piece() != nullptr) {
-              dying->put(dying->piece(), rounded(dying->laid_out().bytes()));
-            }
-            for (const auto& [bytes, block] : dying->free_blocks()) stats_.allocated_bytes -= bytes;
-            common_->free_blocks().merge(dying->free_blocks());
-            delete dying;
-          }};
+  return std::make_shared<RecordingPool>(*this, ops::lay_out(uses.finished()));
 }
 
 std::shared_ptr<DeviceMemory::Pool> DeviceMemory::use(std::shared_ptr<Pool> pool) {
@@ -119,11 +189,15 @@ std::shared_ptr<DeviceMemory::Pool> DeviceMemory::use(std::shared_ptr<Pool> pool
 }
 
 void DeviceMemory::trim_locked() {
-  for (const auto& [bytes, block] : common_->free_blocks()) {
-    cudaFree(block);  // waits for the work that may still use it
-    stats_.reserved_bytes -= bytes;
-  }
-  common_->free_blocks().clear();
+  FreeBlocks& cached = common_->free_blocks();
+  stats_.reserved_bytes -= cached.bytes();
+  cached.release();
+}
+
+std::byte* DeviceMemory::malloc_locked(std::size_t bytes) {
+  void* data = nullptr;
+  take_locked(bytes, [&] { return cudaMalloc(&data, bytes) == cudaSuccess; });
+  return static_cast<std::byte*>(data);
 }
 
 void DeviceMemory::take_locked(std::size_t bytes, const std::function<bool()>& take) {
@@ -184,49 +258,15 @@ std::size_t DeviceMemory::available() const {
 }
 
 std::shared_ptr<Storage> DeviceMemory::allocate(std::size_t bytes, Device* device) {
-  const std::size_t wanted = rounded(bytes);
   std::unique_lock lock(mutex_);
   const std::shared_ptr<Pool> pool = current_;
-  void* block = take_laid_out(*pool, multiple_of(kGranule, bytes));
-  std::size_t size = wanted;
-  if (block == nullptr) {
-    std::tie(block, size) = (pool->watched() ? *common_ : *pool).take(wanted);
-    if (block == nullptr) {
-      take_locked(wanted, [&] { return cudaMalloc(&block, wanted) == cudaSuccess; });
-      size = wanted;
-      add_live(size);
-    } else if (!pool->recording()) {
-      add_live(size);
-    }
-  }
-  if (pool->watched()) pool->note_use(block, multiple_of(kGranule, bytes));
+  const Block block = pool->take(multiple_of(kGranule, bytes));
   lock.unlock();
-  std::shared_ptr<void> owner(block,
-                              [this, pool, held = size](void* p) { give_back(*pool, p, held); });
-  return std::make_shared<Storage>(static_cast<std::byte*>(block), bytes, device, owner);
-}
-
-/// Null where the pool has no place for this.
-void* DeviceMemory::take_laid_out(Pool& pool, std::size_t bytes) {
-  if (pool.laid_out().bytes() == 0) return nullptr;
-  const auto offset = pool.laid_out().take(bytes);
-  if (!offset) return nullptr;
-  if (pool.piece() == nullptr) {
-    const std::size_t all = rounded(pool.laid_out().bytes());
-    void* piece = nullptr;
-    take_locked(all, [&] { return cudaMalloc(&piece, all) == cudaSuccess; });
-    add_live(all);
-    pool.set_piece(piece);
-  }
-  return pool.piece() + *offset;
-}
-
-void DeviceMemory::give_back(Pool& pool, void* block, std::size_t bytes) noexcept {
-  const std::scoped_lock lock(mutex_);
-  if (const auto offset = pool.offset_in_piece(block)) return pool.laid_out().give_back(*offset);
-  if (!pool.recording()) stats_.allocated_bytes -= bytes;
-  if (pool.watched()) pool.note_end(block);
-  (pool.watched() ? *common_ : pool).put(block, bytes);
+  std::shared_ptr<void> owner(block.data, [this, pool, block](void*) {
+    const std::scoped_lock give_back(mutex_);
+    pool->put(block);
+  });
+  return std::make_shared<Storage>(block.data, bytes, device, owner);
 }
 
 void DeviceMemory::trim() {

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "ops/backend.h"
+#include "ops/memory_layout.h"
 #include "tensor/tensor.h"
 
 namespace dither::cuda {
@@ -33,10 +34,10 @@ class DeviceMemory {
   /// Throws kResourceExhausted with the sizes that are missing, live and cached.
   std::shared_ptr<Storage> allocate(std::size_t bytes, Device* device);
 
-  /// Blocks of the common pool, and when each was used.
-  std::shared_ptr<Pool> watch();
+  /// The common pool's blocks; `uses`, which the pool guards, learns when each is used.
+  std::shared_ptr<Pool> watch(std::shared_ptr<ops::MemoryUses> uses);
   /// Of a recording of the work that was watched.
-  std::shared_ptr<Pool> make_pool(const Pool& watched);
+  std::shared_ptr<Pool> make_pool(const ops::MemoryUses& uses);
   /// Makes `pool` the current one (null: the common pool) and returns the one before.
   std::shared_ptr<Pool> use(std::shared_ptr<Pool> pool);
 
@@ -55,15 +56,19 @@ class DeviceMemory {
   void reset_peak();
 
  private:
-  void add_live(std::size_t bytes);
+  class CommonPool;
+  class WatchedPool;
+  class RecordingPool;
+
+  // Under the mutex, as all that pools do.
   void take_locked(std::size_t bytes, const std::function<bool()>& take);
+  std::byte* malloc_locked(std::size_t bytes);
   void trim_locked();
-  void* take_laid_out(Pool& pool, std::size_t bytes);
-  void give_back(Pool& pool, void* block, std::size_t bytes) noexcept;
+  void add_live(std::size_t bytes);
 
   std::optional<std::size_t> limit_bytes_;
   mutable std::mutex mutex_;
-  std::shared_ptr<Pool> common_;
+  std::shared_ptr<CommonPool> common_;
   std::shared_ptr<Pool> current_;
   ops::MemoryStats stats_;
 };

@@ -22,11 +22,11 @@ class UsePool {
 }  // namespace
 
 void GraphRecording::replay() {
-  if (watched_ == nullptr) {
-    const auto watched = memory_.watch();
-    const UsePool use(memory_, watched);
+  if (uses_ == nullptr) {
+    const auto uses = std::make_shared<ops::MemoryUses>();
+    const UsePool use(memory_, memory_.watch(uses));
     work_();
-    watched_ = watched;
+    uses_ = uses;
     return;
   }
   if (tracing_) return work_();
@@ -35,7 +35,7 @@ void GraphRecording::replay() {
 }
 
 void GraphRecording::capture() {
-  pool_ = memory_.make_pool(*watched_);
+  pool_ = memory_.make_pool(*uses_);
   Graph graph;
   {
     const UsePool use(memory_, pool_);

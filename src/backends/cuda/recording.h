@@ -8,6 +8,7 @@
 #include "backends/cuda/device_memory.h"
 #include "backends/cuda/handles.h"
 #include "ops/backend.h"
+#include "ops/memory_layout.h"
 
 namespace dither::cuda {
 
@@ -32,7 +33,7 @@ class GraphRecording final : public ops::Recording {
   DeviceMemory& memory_;
   cudaStream_t stream_;
   const bool& tracing_;
-  std::shared_ptr<DeviceMemory::Pool> watched_;  ///< while the work was called
+  std::shared_ptr<ops::MemoryUses> uses_;  ///< of memory, while the work was called
   std::shared_ptr<DeviceMemory::Pool> pool_;
   GraphExec graph_;
 };
