@@ -75,13 +75,17 @@ void bench(const BenchOptions& options) {
     write_file(*options.profile, chrome_trace({}));
     return;
   }
+  const Peaks peaks{.gflop_per_second = last.peak_gflop_per_second,
+                    .gb_per_second = last.peak_gb_per_second};
   fmt::print(
       "\nLayers of a request of {} steps ({}): matrix products over the kernels' time, held "
       "against "
       "the large matrix product in {}\n{}",
-      kTracedSteps, last.dtype, last.dtype,
-      layer_table(last.kernels, last.region_flops, last.peak_gflop_per_second));
-  fmt::print("\nKernels of the same request:\n{}", kernel_table(last.kernels));
+      kTracedSteps, last.dtype, last.dtype, layer_table(last.kernels, last.work, peaks));
+  fmt::print(
+      "\nKernels of the same request: products as above, bytes of operands and results held "
+      "against a large copy, {:.2f} TB/s\n{}",
+      peaks.gb_per_second * 1e-3, kernel_table(last.kernels, last.work, peaks));
   write_file(*options.profile, chrome_trace(last.kernels));
 }
 

@@ -11,8 +11,8 @@
 #include "cli/interrupt.h"
 #include "cli/picture_file.h"
 #include "media/png.h"
-#include "runtime/flop_counter.h"
-#include "runtime/matmul_peak.h"
+#include "runtime/peaks.h"
+#include "runtime/work_counter.h"
 
 namespace dither::cli {
 namespace fs = std::filesystem;
@@ -65,7 +65,7 @@ BenchSample run_once(Pipeline& pipeline, const GenerateRequest& request, const f
 }
 
 /// A request of two steps minus one of a single step: text encoders and decoder cancel.
-double count_step_gflop(Pipeline& pipeline, const FlopCounter& counter, GenerateRequest request) {
+double count_step_gflop(Pipeline& pipeline, const WorkCounter& counter, GenerateRequest request) {
   const auto flops_of = [&](int steps) {
     request.num_inference_steps = steps;
     const auto before = counter.flops();
@@ -88,9 +88,9 @@ BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request
   const TemporaryOutput output(output_kind(options));
   reset_peak_memory();
   const auto start = Clock::now();
-  auto backend = std::make_unique<FlopCounter>(make_backend(options));
+  auto backend = std::make_unique<WorkCounter>(make_backend(options));
   const double device_ms = ms_since(start);
-  const FlopCounter& counter = *backend;
+  const WorkCounter& counter = *backend;
   const LoadedPipeline loaded = load_pipeline(options, std::move(backend));
   Pipeline& pipeline = *loaded.pipeline;
 
@@ -126,7 +126,8 @@ BenchResult run_bench(const LoadOptions& options, const GenerateRequest& request
     GenerateRequest traced = request;
     traced.num_inference_steps = kTracedSteps;
     result.kernels = loaded.backend->trace([&] { pipeline.generate(traced, go_on); });
-    result.region_flops = counter.region_flops();
+    result.work = counter.traced();
+    if (!result.kernels.empty()) result.peak_gb_per_second = measure_copy_peak(*loaded.backend);
   }
   result.step_gflop = count_step_gflop(pipeline, counter, request);
   result.peak_gflop_per_second = measure_matmul_peak(*loaded.backend, pipeline.dtype());

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "runtime/load.h"
+#include "runtime/work_counter.h"
 
 namespace dither::cli {
 
@@ -38,9 +39,10 @@ struct BenchResult {
   double step_gflop = 0;             ///< matrix products of one denoising step
   double peak_gflop_per_second = 0;  ///< measured on this machine in this dtype
   std::uint64_t peak_resident_bytes = 0;
-  std::uint64_t peak_device_bytes = 0;               ///< of an accelerator's own memory, in use
-  std::vector<ops::KernelRecord> kernels;            ///< of the traced request; empty on the CPU
-  std::map<std::string, std::int64_t> region_flops;  ///< of the same: FlopCounter::region_flops()
+  std::uint64_t peak_device_bytes = 0;     ///< of an accelerator's own memory, in use
+  std::vector<ops::KernelRecord> kernels;  ///< of the traced request; empty on the CPU
+  std::map<std::string, Work> work;        ///< of the same: WorkCounter::traced()
+  double peak_gb_per_second = 0;           ///< of copies, where there are kernels
 };
 
 struct BenchRuns {

@@ -49,8 +49,20 @@ Total total_of(std::span<const ops::KernelRecord> kernels) {
   return all;
 }
 
+/// Two cells: thousands of units a nanosecond, and their share of a peak in units a nanosecond.
+void add_rate(std::int64_t units, std::int64_t ns, double peak, std::vector<std::string>& row) {
+  if (units == 0 || ns == 0) {
+    row.insert(row.end(), {"", ""});
+    return;
+  }
+  const double rate = static_cast<double>(units) / static_cast<double>(ns);
+  row.push_back(fmt::format("{:.{}f}", rate * 1e-3, rate < 10'000 ? 2 : 1));
+  row.push_back(fmt::format("{:.0f} %", 100 * rate / peak));
+}
+
 struct Kind {
   Total total;
+  Work work;
   std::set<std::string_view> regions;
   std::map<std::string, Total> kernels;
 };
@@ -65,13 +77,28 @@ std::vector<std::pair<std::string, Value>> longest_first(const std::map<std::str
   return rows;
 }
 
-std::vector<std::pair<std::string, Kind>> by_kind(std::span<const ops::KernelRecord> kernels) {
+/// The region around the operation; the region itself, where that is none.
+std::string_view layer_of(std::string_view region, const WorkOfRegions& work) {
+  if (!work.contains(std::string(region))) return region;
+  const std::size_t end = region.rfind('/');
+  return end == std::string_view::npos ? std::string_view() : region.substr(0, end);
+}
+
+/// By kind of what `group` makes of a region.
+template <typename Group>
+std::vector<std::pair<std::string, Kind>> by_kind(std::span<const ops::KernelRecord> kernels,
+                                                  const WorkOfRegions& work, const Group& group) {
   std::map<std::string, Kind> kinds;
   for (const ops::KernelRecord& kernel : kernels) {
-    Kind& kind = kinds[layer_kind(kernel.region)];
+    const std::string_view region = group(kernel.region);
+    Kind& kind = kinds[layer_kind(region)];
     kind.total.add(kernel);
-    kind.regions.insert(kernel.region);
+    kind.regions.insert(region);
     kind.kernels[kernel.name].add(kernel);
+  }
+  for (const auto& [region, of_region] : work) {
+    const auto found = kinds.find(layer_kind(group(region)));
+    if (found != kinds.end()) found->second.work += of_region;
   }
   return longest_first(kinds, [](const Kind& kind) { return kind.total.ns; });
 }
@@ -149,42 +176,40 @@ std::string layer_kind(std::string_view region) {
   return kind;
 }
 
-std::string layer_table(std::span<const ops::KernelRecord> kernels,
-                        const std::map<std::string, std::int64_t>& flops,
-                        double peak_gflop_per_second) {
-  std::map<std::string, double> kind_flops;
-  for (const auto& [region, count] : flops) {
-    kind_flops[layer_kind(region)] += static_cast<double>(count);
-  }
+std::string layer_table(std::span<const ops::KernelRecord> kernels, const WorkOfRegions& work,
+                        const Peaks& peaks) {
   TextTable table({Align::kLeft, Align::kRight, Align::kRight, Align::kRight, Align::kRight,
                    Align::kRight, Align::kRight});
   table.add({"layer", "regions", "kernels", "all (ms)", "share", "TFLOP/s", "of peak"});
   const std::int64_t all_ns = total_of(kernels).ns;
-  for (const auto& [name, kind] : by_kind(kernels)) {
+  const auto layer = [&](std::string_view region) { return layer_of(region, work); };
+  for (const auto& [name, kind] : by_kind(kernels, work, layer)) {
     std::vector<std::string> row = {name, fmt::format("{}", kind.regions.size()),
                                     fmt::format("{}", kind.total.calls), kind.total.ms(),
                                     kind.total.share_of(all_ns)};
-    const auto counted = kind_flops.find(name);
-    if (counted != kind_flops.end() && kind.total.ns > 0) {
-      const double gflop_per_second = counted->second / static_cast<double>(kind.total.ns);
-      row.push_back(fmt::format("{:.1f}", gflop_per_second * 1e-3));
-      row.push_back(fmt::format("{:.0f} %", 100 * gflop_per_second / peak_gflop_per_second));
-    }
+    add_rate(kind.work.flops, kind.total.ns, peaks.gflop_per_second, row);
     table.add(std::move(row));
   }
   return table.to_string();
 }
 
-std::string kernel_table(std::span<const ops::KernelRecord> kernels) {
-  TextTable table({Align::kLeft, Align::kRight, Align::kRight, Align::kRight, Align::kRight});
-  table.add({"kernel", "calls", "each (us)", "all (ms)", "share"});
+std::string kernel_table(std::span<const ops::KernelRecord> kernels, const WorkOfRegions& work,
+                         const Peaks& peaks) {
+  TextTable table({Align::kLeft, Align::kRight, Align::kRight, Align::kRight, Align::kRight,
+                   Align::kRight, Align::kRight, Align::kRight, Align::kRight});
+  table.add({"operation, kernel", "calls", "each (us)", "all (ms)", "share", "TFLOP/s", "of peak",
+             "TB/s", "of copy"});
   const std::int64_t all_ns = total_of(kernels).ns;
-  for (const auto& [layer, kind] : by_kind(kernels)) {
-    table.add({layer, fmt::format("{}", kind.total.calls), "", kind.total.ms(),
-               kind.total.share_of(all_ns)});
-    for (const auto& [name, total] :
+  const auto operation = [](std::string_view region) { return region; };
+  for (const auto& [name, kind] : by_kind(kernels, work, operation)) {
+    std::vector<std::string> row = {name, fmt::format("{}", kind.total.calls), "", kind.total.ms(),
+                                    kind.total.share_of(all_ns)};
+    add_rate(kind.work.flops, kind.total.ns, peaks.gflop_per_second, row);
+    add_rate(kind.work.bytes, kind.total.ns, peaks.gb_per_second, row);
+    table.add(std::move(row));
+    for (const auto& [kernel, total] :
          longest_first(kind.kernels, [](const Total& t) { return t.ns; })) {
-      table.add({"  " + shortened(name), fmt::format("{}", total.calls),
+      table.add({"  " + shortened(kernel), fmt::format("{}", total.calls),
                  fmt::format("{:.1f}", us(total.ns) / static_cast<double>(total.calls)), total.ms(),
                  total.share_of(all_ns)});
     }

@@ -55,13 +55,19 @@ std::vector<ops::KernelRecord> traced() {
           {"fill", 40'000, 41'000, ""}};
 }
 
+constexpr Peaks kPeaks = {.gflop_per_second = 40'000, .gb_per_second = 2'000};
+
 TEST(LayerTable, AddsUpKindsOfLayers) {
   // 16 us of gemm, 1 us of norm: 17 us for 170 MFLOP are 10 TFLOP/s.
-  const std::map<std::string, std::int64_t> flops = {{"Denoise/step 1/blocks.0", 40'000'000},
-                                                     {"Denoise/step 1/blocks.1", 45'000'000},
-                                                     {"Denoise/step 2/blocks.0", 40'000'000},
-                                                     {"Denoise/step 2/blocks.1", 45'000'000}};
-  EXPECT_THAT(layer_table(traced(), flops, 40'000),
+  const WorkOfRegions work = {{"Denoise/step 1/blocks.0/linear", {.flops = 40'000'000}},
+                              {"Denoise/step 1/blocks.1/linear", {.flops = 45'000'000}},
+                              {"Denoise/step 2/blocks.0/linear", {.flops = 40'000'000}},
+                              {"Denoise/step 2/blocks.1/linear", {.flops = 45'000'000}}};
+  std::vector<ops::KernelRecord> kernels = traced();
+  for (ops::KernelRecord& kernel : kernels) {
+    if (kernel.name == "gemm") kernel.region += "/linear";
+  }
+  EXPECT_THAT(layer_table(kernels, work, kPeaks),
               AllOf(HasSubstr("layer"), HasSubstr("TFLOP/s"),
                     ContainsRegex("\nDenoise/step/blocks +4 +5 +0\\.017 +81\\.0 % +10\\.0 +25 %\n"),
                     ContainsRegex("\nDenoise/step +2 +2 +0\\.002 +9\\.5 %\n"),
@@ -69,14 +75,21 @@ TEST(LayerTable, AddsUpKindsOfLayers) {
                     ContainsRegex("\n\\(no region\\) +1 +1 +0\\.001 +4\\.8 %\n")));
 }
 
-TEST(KernelTable, GroupsByLayer) {
-  EXPECT_THAT(kernel_table(traced()), ContainsRegex("share\n"
-                                                    "Denoise/step/blocks +5 +0\\.017 +81\\.0 %\n"
-                                                    "  gemm +4 +4\\.0 +0\\.016 +76\\.2 %\n"
-                                                    "  norm +1 +1\\.0 +0\\.001 +4\\.8 %\n"
-                                                    "Denoise/step +2 +0\\.002 +9\\.5 %\n"
-                                                    "  add +2 +1\\.0 +0\\.002 +9\\.5 %\n"));
-  EXPECT_THAT(kernel_table({}), AllOf(HasSubstr("kernel"), Not(HasSubstr("region"))));
+TEST(KernelTable, GroupsByOperation) {
+  // 17 us for 170 MFLOP and 17 MB, 2 us for 1 MB.
+  const WorkOfRegions work = {
+      {"Denoise/step 1/blocks.0", {.flops = 90'000'000, .bytes = 9'000'000}},
+      {"Denoise/step 2/blocks.1", {.flops = 80'000'000, .bytes = 8'000'000}},
+      {"Denoise/step 1", {.bytes = 1'000'000}}};
+  EXPECT_THAT(
+      kernel_table(traced(), work, kPeaks),
+      ContainsRegex("of copy\n"
+                    "Denoise/step/blocks +5 +0\\.017 +81\\.0 % +10\\.0 +25 % +1\\.00 +50 %\n"
+                    "  gemm +4 +4\\.0 +0\\.016 +76\\.2 %\n"
+                    "  norm +1 +1\\.0 +0\\.001 +4\\.8 %\n"
+                    "Denoise/step +2 +0\\.002 +9\\.5 % +0\\.50 +25 %\n"
+                    "  add +2 +1\\.0 +0\\.002 +9\\.5 %\n"));
+  EXPECT_THAT(kernel_table({}, {}, kPeaks), AllOf(HasSubstr("kernel"), Not(HasSubstr("region"))));
 }
 
 TEST(ChromeTrace, HasKernelsAndNestedLayers) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -48,6 +49,9 @@ class ForwardingBackend : public ops::Backend {
   std::unique_ptr<ops::PreparedConv2d> prepare_conv2d(const ops::Conv2dWeights& weights,
                                                       DType dtype) override {
     return inner_->prepare_conv2d(weights, dtype);
+  }
+  std::int64_t conv3d_row_channels(std::int64_t channels, DType dtype) const override {
+    return inner_->conv3d_row_channels(channels, dtype);
   }
   std::unique_ptr<ops::PreparedConv3d> prepare_conv3d(const ops::Conv3dWeights& weights,
                                                       DType dtype) override {

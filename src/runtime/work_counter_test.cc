@@ -1,4 +1,4 @@
-#include "runtime/flop_counter.h"
+#include "runtime/work_counter.h"
 
 #include <gtest/gtest.h>
 
@@ -17,12 +17,14 @@
 namespace dither {
 namespace {
 
-/// A product of [2, 3] and [4, 3]: 2 * 2 * 3 * 4 operations.
+/// A product of [2, 3] and [4, 3]: 2 * 2 * 3 * 4 operations on 6 numbers, 12 weights, 4 biases
+/// (zeros, where there are none) and 8 results.
 constexpr std::int64_t kFlops = 48;
+constexpr Work kWork = {.flops = kFlops, .bytes = 30 * 4};
 
-class FlopCounterTest : public ::testing::Test {
+class WorkCounterTest : public ::testing::Test {
  protected:
-  FlopCounterTest() {
+  WorkCounterTest() {
     const Tensor weight = Tensor::host({4, 3}, DType::kF32);
     std::fill_n(weight.data<float>(), 12, 1.0F);
     const ops::LinearShard shard{.name = "w", .weight = weight, .bias = {}};
@@ -34,13 +36,13 @@ class FlopCounterTest : public ::testing::Test {
   }
   void multiply() { counter_.linear(x_, *weights_, {}, y_); }
 
-  FlopCounter counter_{cpu::make_cpu_reference_backend()};
+  WorkCounter counter_{cpu::make_cpu_reference_backend()};
   std::unique_ptr<ops::PreparedLinear> weights_;
   Tensor x_;
   Tensor y_;
 };
 
-TEST_F(FlopCounterTest, CountsByRegionSinceTheLastTrace) {
+TEST_F(WorkCounterTest, CountsByOperationDuringATrace) {
   multiply();
   const auto kernels = counter_.trace([&] {
     multiply();
@@ -49,15 +51,42 @@ TEST_F(FlopCounterTest, CountsByRegionSinceTheLastTrace) {
       const ops::Region block(counter_, i == 1 ? "b" : "a");
       multiply();
     }
+    ops::add(y_, y_);
   });
+  multiply();
   EXPECT_TRUE(kernels.empty());  // nothing of the CPU's has kernels
-  EXPECT_EQ(counter_.flops(), 5 * kFlops);
-  EXPECT_EQ(counter_.region_flops(),
-            (std::map<std::string, std::int64_t>{
-                {"", kFlops}, {"stage/a", 2 * kFlops}, {"stage/b", kFlops}}));
+  EXPECT_EQ(counter_.flops(), 6 * kFlops);
+  Work twice = kWork;
+  twice += kWork;
+  EXPECT_EQ(counter_.traced(),
+            (std::map<std::string, Work>{{"linear", kWork},
+                                         {"stage/a/linear", twice},
+                                         {"stage/add", {.flops = 0, .bytes = 3 * 8 * 4}},
+                                         {"stage/b/linear", kWork}}));
 }
 
-TEST_F(FlopCounterTest, CountsEveryTapOfAVideoConvolution) {
+/// A backend that answers otherwise than one that knows nothing, where there is a default.
+class OwnAnswers final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+
+  std::string description() const override { return "own"; }
+  ops::BackendTraits traits() const override { return {.strided_results = true}; }
+  std::optional<std::size_t> available_memory() const override { return 7; }
+  std::int64_t conv3d_row_channels(std::int64_t channels, DType /*dtype*/) const override {
+    return channels + 1;
+  }
+};
+
+TEST(WorkCounter, AnswersAsTheOtherBackendDoes) {
+  const WorkCounter counter(std::make_unique<OwnAnswers>(cpu::make_cpu_reference_backend()));
+  EXPECT_EQ(counter.description(), "own");
+  EXPECT_TRUE(counter.traits().strided_results);
+  EXPECT_EQ(counter.available_memory(), 7U);
+  EXPECT_EQ(counter.conv3d_row_channels(96, DType::kBF16), 97);
+}
+
+TEST_F(WorkCounterTest, CountsEveryTapOfAVideoConvolution) {
   ops::Conv3dWeights weights;
   weights.weight = Tensor::host({5, 2, 3, 1, 1}, DType::kF32);
   const auto conv = counter_.prepare_conv3d(weights, DType::kF32);
@@ -78,8 +107,8 @@ class CodesBackend final : public ForwardingBackend {
 };
 
 // An op checks that its operands are of one backend.
-TEST(FlopCounter, CodesOfAnAttentionAreItsOwn) {
-  FlopCounter counter(std::make_unique<CodesBackend>(cpu::make_cpu_reference_backend()));
+TEST(WorkCounter, CodesOfAnAttentionAreItsOwn) {
+  WorkCounter counter(std::make_unique<CodesBackend>(cpu::make_cpu_reference_backend()));
   const auto zeros = [&](const Shape& shape, DType dtype) {
     return counter.upload(Tensor::host(shape, dtype), dtype);
   };
@@ -94,7 +123,7 @@ TEST(FlopCounter, CodesOfAnAttentionAreItsOwn) {
   EXPECT_EQ(heads.v_scale.shape(), Shape{3});
 }
 
-TEST_F(FlopCounterTest, ARecordingCountsInTheRegionOfItsReplay) {
+TEST_F(WorkCounterTest, ARecordingCountsInTheRegionOfItsReplay) {
   const auto recording = counter_.record([this] { multiply(); });
   counter_.trace([&] {
     const ops::Region region(counter_, "replay");
@@ -102,13 +131,15 @@ TEST_F(FlopCounterTest, ARecordingCountsInTheRegionOfItsReplay) {
     recording->replay();
   });
   EXPECT_EQ(counter_.flops(), 2 * kFlops);
-  EXPECT_EQ(counter_.region_flops(), (std::map<std::string, std::int64_t>{{"replay", 2 * kFlops}}));
+  Work twice = kWork;
+  twice += kWork;
+  EXPECT_EQ(counter_.traced(), (std::map<std::string, Work>{{"replay/linear", twice}}));
 }
 
 /// What a trace's kernels are named after, where there is no device to trace.
 TEST(PipelineRegions, NameStagesStepsAndBlocks) {
-  auto owned = std::make_unique<FlopCounter>(cpu::make_cpu_backend());
-  const FlopCounter& counter = *owned;
+  auto owned = std::make_unique<WorkCounter>(cpu::make_cpu_backend());
+  const WorkCounter& counter = *owned;
   const LoadedPipeline loaded =
       load_pipeline({.model_path = std::filesystem::path(DITHER_SOURCE_DIR) / "models/emoji-flux"},
                     std::move(owned));
@@ -117,9 +148,13 @@ TEST(PipelineRegions, NameStagesStepsAndBlocks) {
   const std::int64_t before = counter.flops();
   loaded.backend->trace([&] { loaded.pipeline->generate(request, {}); });
 
-  const std::map<std::string, std::int64_t>& flops = counter.region_flops();
+  std::map<std::string, std::int64_t> flops;  // by layer
   std::int64_t sum = 0;
-  for (const auto& [region, count] : flops) sum += count;
+  for (const auto& [region, work] : counter.traced()) {
+    EXPECT_GT(work.bytes, 0) << region;
+    sum += work.flops;
+    if (work.flops > 0) flops[region.substr(0, region.rfind('/'))] += work.flops;
+  }
   EXPECT_EQ(sum, counter.flops() - before);
   EXPECT_FALSE(flops.contains(""));
   for (const char* region :

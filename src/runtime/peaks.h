@@ -11,4 +11,9 @@ namespace dither {
 /// activations, kF32 or kBF16. Throws what the backend throws.
 double measure_matmul_peak(ops::Backend& backend, DType dtype);
 
+/// The rate of large copies within a backend's memory, in GB/s read and written together: the best
+/// of several of 128 MiB. What an operation that multiplies nothing can be held against. Throws
+/// what the backend throws.
+double measure_copy_peak(ops::Backend& backend);
+
 }  // namespace dither
