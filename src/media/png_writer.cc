@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <png.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <new>
@@ -12,10 +13,11 @@
 namespace dither {
 namespace {
 
-// On the demo's 128x128 pictures: within 3 % of the size of level 6 with all filters, in a third of
-// the time (1 ms); level 9 takes ten times as long for 5 % less.
-constexpr int kCompressionLevel = 4;
-constexpr int kFilters = PNG_FILTER_SUB | PNG_FILTER_UP;
+// What is left of a picture after filtering has runs but hardly repetitions: matching them all
+// (level 4, Sub and Up) took 240 ms for a million pixels with a sensor's noise and 53 for a smooth
+// drawing, runs alone take 77 and 25, and both files are smaller by 3 %.
+constexpr int kStrategy = Z_RLE;
+constexpr int kFilters = PNG_FILTER_SUB | PNG_FILTER_PAETH;
 
 class PngWriter {
  public:
@@ -40,7 +42,7 @@ class PngWriter {
     png_set_IHDR(png_, info_, static_cast<png_uint_32>(image.width),
                  static_cast<png_uint_32>(image.height), 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
-    png_set_compression_level(png_, kCompressionLevel);
+    png_set_compression_strategy(png_, kStrategy);
     png_set_filter(png_, PNG_FILTER_TYPE_BASE, kFilters);
     png_set_text(png_, info_, text.data(), static_cast<int>(text.size()));
     png_write_info(png_, info_);
