@@ -66,8 +66,8 @@ std::unique_ptr<ops::Recording> WorkCounter::record(std::function<void()> work) 
   return std::make_unique<CountedRecording>(inner().record(std::move(work)), flops_);
 }
 
-void WorkCounter::count(std::string_view operation, const Work& work,
-                        const std::function<void()>& run) {
+template <typename Run>
+void WorkCounter::count(std::string_view operation, const Work& work, const Run& run) {
   flops_ += work.flops;
   if (!tracing_) return run();
   const ops::Region region(*this, operation);

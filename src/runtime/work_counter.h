@@ -87,7 +87,8 @@ class WorkCounter final : public ForwardingBackend {
   void affine(const Tensor& x, float factor, float offset, const Tensor& y) override;
 
  private:
-  void count(std::string_view operation, const Work& work, const std::function<void()>& run);
+  template <typename Run>
+  void count(std::string_view operation, const Work& work, const Run& run);
 
   std::int64_t flops_ = 0;
   ops::RegionStack regions_;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "golden/golden.h"
@@ -97,11 +98,15 @@ TEST_P(WanVae, EncodesEveryFrameWhateverTheChunks) {
 }
 
 /// bfloat16 keeps 8 bits: a rounding is off by 2^-9 of its value at most. The decoder has 32 layers
-/// with weights one behind the other; each rounds its weights, its bias, its norm's weights, its
-/// input (the norm's result), and its own result once or, where bias and shortcut are a kernel of
-/// their own, twice. Norms keep errors in proportion, and roundings know nothing of each other:
-/// they add as squares.
-const double kBf16Error = std::sqrt(32.0 * 6) / 512;
+/// with weights one behind the other; each rounds its weights, its input (a norm's result), and its
+/// own result once or, where bias and shortcut are a kernel of their own, twice. Norms keep errors
+/// in proportion, and roundings know nothing of each other: they add as squares. That leaves out
+/// the roundings of biases and norms' weights, which the CPU, whose result is rounded once, has
+/// room for and a device, whose result is rounded twice, has not.
+double bf16_error(std::string_view backend) {
+  const int roundings = backend == "cuda" ? 6 : 4;
+  return std::sqrt(32.0 * roundings) / 512;
+}
 
 double root_mean_square(const Tensor& tensor) {
   double squares = 0;
@@ -129,16 +134,16 @@ TEST_P(WanVae, BFloat16StaysClose) {
     const Tensor decoded =
         decode(decoder, backend->upload(golden("latents"), DType::kF32), /*chunk=*/1);
     const double error = relative_l2(decoded, golden("decoded"));
-    EXPECT_LE(error, kBf16Error) << name;
+    const double bound = bf16_error(name);
+    EXPECT_LE(error, bound) << name;
     // Cutting makes no difference larger.
     const double psnr = clamped_psnr_db(decoded, golden("decoded"));
-    EXPECT_GE(psnr, 20 * std::log10(2 / (kBf16Error * root_mean_square(golden("decoded")))))
-        << name;
+    EXPECT_GE(psnr, 20 * std::log10(2 / (bound * root_mean_square(golden("decoded"))))) << name;
     RecordProperty(name, fmt::format("relative L2 {:.4f}, {:.1f} dB", error, psnr));
     const auto encoder = load<WanVaeEncoder>(*backend, DType::kBF16);
     const Tensor video = backend->upload(file_->read("video"), DType::kBF16);
     const double encoded = relative_l2(encoder(video), golden("encoded"));
-    EXPECT_LE(encoded, kBf16Error) << name;
+    EXPECT_LE(encoded, bound) << name;
     RecordProperty(name + "_encoder", fmt::format("relative L2 {:.4f}", encoded));
   }
 }
@@ -188,7 +193,7 @@ TEST_P(WanVae, MemoryIsWhatIsPlanned) {
 // Of more channels than a patch has, as real ones have them. Not counted are latents, of which
 // every chunk leaves some, and that tensors start at multiples: two percent here.
 TEST_P(WanVae, EncodersMemoryIsWhatIsPlanned) {
-  constexpr std::int64_t kFrames = 5;
+  constexpr std::int64_t kFrames = 9;
   models::WanVaeConfig config = micro_wan_vae(GetParam());
   config.base_dim = 16;
   const std::int64_t whole_side = 4 * config.scale_factor_spatial;
