@@ -114,6 +114,22 @@ TEST(MappedFile, MapsContentAndReleasesPages) {
   EXPECT_TRUE(MappedFile::open(folder.write("empty", ""))->bytes().empty());
 }
 
+TEST(MappedFile, ReadsAPartOfItself) {
+  const TempFolder folder;
+  const auto path = folder.write("a", "0123456789");
+  const auto file = MappedFile::open(path);
+  std::string part(4, ' ');
+  auto* const to = reinterpret_cast<std::byte*>(part.data());
+  file->read(file->bytes().subspan(3, 4), to);
+  EXPECT_EQ(part, "3456");
+  file->read({}, to);
+
+  std::filesystem::resize_file(path, 5);  // touching the mapping would be a signal
+  const Error error = error_of([&] { file->read(file->bytes().subspan(3, 4), to); });
+  EXPECT_EQ(error.code(), ErrorCode::kIo);
+  EXPECT_THAT(error.what(), HasSubstr("ends at byte 5, it had 10 when it was opened"));
+}
+
 TEST(MappedFile, RefusesWhatIsNoRegularFile) {
   const TempFolder folder;
   EXPECT_EQ(error_of([&] { MappedFile::open(folder.path() / "no"); }).code(), ErrorCode::kNotFound);

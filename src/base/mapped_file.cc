@@ -9,23 +9,12 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 
 namespace dither {
 namespace {
-
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  ~FileDescriptor() { ::close(fd_); }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 [[noreturn]] void throw_errno(const std::filesystem::path& path, const char* what) {
   const int reason = errno;
@@ -37,29 +26,44 @@ class FileDescriptor {
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
   // Without O_NONBLOCK, opening a pipe would wait for its writer instead of refusing it.
-  const int raw = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // NOLINT(*-vararg)
-  if (raw < 0) throw_errno(path, "cannot open");
-  const FileDescriptor fd(raw);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // NOLINT(*-vararg)
+  if (fd < 0) throw_errno(path, "cannot open");
+  const std::shared_ptr<MappedFile> file(new MappedFile(path, fd));
   struct stat status{};
-  if (::fstat(fd.get(), &status) != 0) throw_errno(path, "cannot stat");
+  if (::fstat(fd, &status) != 0) throw_errno(path, "cannot stat");
   if (!S_ISREG(status.st_mode)) {
     throw Error(ErrorCode::kIo, fmt::format("{}: not a regular file", path.string()));
   }
   const auto size = static_cast<std::size_t>(status.st_size);
-  std::span<const std::byte> bytes;
   if (size > 0) {  // mmap refuses empty ranges; an empty file is simply an empty span
-    void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+    void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (address == MAP_FAILED) throw_errno(path, "cannot map");
-    bytes = {static_cast<const std::byte*>(address), size};
+    file->bytes_ = {static_cast<const std::byte*>(address), size};
   }
-  return std::shared_ptr<const MappedFile>(new MappedFile(path, bytes));
+  return file;
 }
 
-MappedFile::MappedFile(std::filesystem::path path, std::span<const std::byte> bytes)
-    : path_(std::move(path)), bytes_(bytes) {}
+MappedFile::MappedFile(std::filesystem::path path, int fd) : path_(std::move(path)), fd_(fd) {}
 
 MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  ::close(fd_);
+}
+
+void MappedFile::read(std::span<const std::byte> range, std::byte* to) const {
+  auto offset = static_cast<off_t>(range.data() - bytes_.data());
+  for (std::size_t left = range.size(); left > 0;) {
+    const ssize_t count = ::pread(fd_, to, left, offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw_errno(path_, "cannot read");
+    if (count == 0) {
+      throw Error(ErrorCode::kIo, fmt::format("{}: ends at byte {}, it had {} when it was opened",
+                                              path_.string(), offset, bytes_.size()));
+    }
+    to += count;
+    offset += count;
+    left -= static_cast<std::size_t>(count);
+  }
 }
 
 void MappedFile::release(std::span<const std::byte> range) const noexcept {

@@ -22,14 +22,19 @@ class MappedFile {
   const std::filesystem::path& path() const { return path_; }
   std::span<const std::byte> bytes() const { return bytes_; }
 
+  /// Copies a part of bytes() by reading the file, which costs less than mapping pages that are
+  /// used once, and what cannot be read is an error, not a signal. Thread-safe. Throws kIo.
+  void read(std::span<const std::byte> range, std::byte* to) const;
+
   /// Tells the kernel that these bytes were consumed (packed elsewhere): their pages leave our
   /// resident set and come back from the page cache if somebody reads them again.
   void release(std::span<const std::byte> range) const noexcept;
 
  private:
-  MappedFile(std::filesystem::path path, std::span<const std::byte> bytes);
+  MappedFile(std::filesystem::path path, int fd);
 
   std::filesystem::path path_;
+  int fd_;
   std::span<const std::byte> bytes_;
 };
 

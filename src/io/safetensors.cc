@@ -18,9 +18,7 @@ std::unique_ptr<SafetensorsFile> SafetensorsFile::open(const std::filesystem::pa
 
 SafetensorsFile::SafetensorsFile(std::shared_ptr<const MappedFile> file)
     : file_(std::move(file)),
-      // Storage is writable by type; the mapping itself is read-only and the kernel enforces that.
-      storage_(std::make_shared<Storage>(const_cast<std::byte*>(file_->bytes().data()),
-                                         file_->bytes().size(), nullptr, file_)),
+      storage_(std::make_shared<Storage>(file_->bytes(), file_)),
       description_(file_->path().string()),
       header_(parse_safetensors_header(file_->bytes(), description_)) {}
 

@@ -112,9 +112,7 @@ Tensor TorchFile::read(std::string_view name) const {
   }
   const TorchTensor& stored = impl_->stored.find(name)->second;
   const auto element = static_cast<std::size_t>(dtype_bits(info->dtype) / 8);
-  // The mapping is read-only; Storage's pointer is not, by the contract that views of files are
-  // only read.
-  auto* data = const_cast<std::byte*>(stored.storage.data());
+  const std::byte* const data = stored.storage.data();
   bool dense = true;
   std::int64_t expected = 1;
   for (int i = info->shape.size() - 1; i >= 0; --i) {
@@ -124,8 +122,7 @@ Tensor TorchFile::read(std::string_view name) const {
   // A legacy file places storages anywhere; data<T>() needs natural alignment.
   const bool aligned = (reinterpret_cast<std::uintptr_t>(data) % element) == 0;
   if ((dense && aligned) || expected == 0) {
-    auto storage =
-        std::make_shared<Storage>(data, stored.storage.size(), nullptr, impl_->container.file);
+    auto storage = std::make_shared<Storage>(stored.storage, impl_->container.file);
     return Tensor::view(std::move(storage),
                         expected == 0 ? 0 : stored.offset * static_cast<std::int64_t>(element),
                         info->shape, info->dtype);

@@ -169,6 +169,7 @@ class Backend : public Device {
   /// A contiguous host copy (a view where device memory is host memory), same dtype.
   virtual Tensor download(const Tensor& tensor) = 0;
   /// Element-wise copy between two tensors of equal shape, any strides, converting the dtype.
+  /// `from` may be a contiguous tensor in host memory.
   virtual void copy(const Tensor& from, const Tensor& to) = 0;
   /// Waits for submitted work; makes host clocks meaningful.
   virtual void synchronize() = 0;

@@ -8,8 +8,9 @@ namespace dither {
 
 class Storage;
 
-/// Where a tensor's bytes live and who computes on them. ops::Backend is the only kind; this base
-/// exists so that the tensor room need not know it. A device outlives every tensor made from it.
+/// Where a tensor's bytes live and who computes on them. An ops::Backend, or memory of one; this
+/// base exists so that the tensor room need not know them. A device outlives every tensor made from
+/// it.
 class Device {
  public:
   virtual ~Device() = default;

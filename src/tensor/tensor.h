@@ -3,7 +3,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
+#include "base/mapped_file.h"
 #include "tensor/bfloat16.h"
 #include "tensor/device.h"
 #include "tensor/dtype.h"
@@ -17,16 +19,24 @@ class Storage {
   /// `owner` keeps the bytes alive. `device` is null for plain host memory.
   Storage(std::byte* data, std::size_t bytes, Device* device, std::shared_ptr<const void> owner)
       : data_(data), bytes_(bytes), device_(device), owner_(std::move(owner)) {}
+  /// Bytes of a file. Writable by type only: the kernel lets nobody write to them.
+  Storage(std::span<const std::byte> bytes, const std::shared_ptr<const MappedFile>& file)
+      : Storage(const_cast<std::byte*>(bytes.data()), bytes.size(), nullptr, file) {
+    file_ = file.get();
+  }
 
   std::byte* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }
   Device* device() const { return device_; }
+  /// Where the bytes can be read instead of touched; null where they are of no file.
+  const MappedFile* file() const { return file_; }
 
  private:
   std::byte* data_;
   std::size_t bytes_;
   Device* device_;
   std::shared_ptr<const void> owner_;
+  const MappedFile* file_ = nullptr;  ///< which owner_ keeps open
 };
 
 /// A cheap, strided view of shared Storage. Copying a Tensor copies the view, never the elements.

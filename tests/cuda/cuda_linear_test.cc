@@ -236,5 +236,36 @@ TEST_P(CudaLinear, LinearNormOfManyRows) {
   }
 }
 
+// Of 1 MiB and of 5/8: a page of the driver, 2 MiB, is shared by up to four.
+TEST_P(CudaLinear, WeightsLieOneBehindTheOther) {
+  Inputs in(*cuda_, DType::kBF16);
+  const auto prepare = [&](std::int64_t n) {
+    const std::vector<ops::LinearShard> shards = {{"w", in.host({n, 1024}), {}}};
+    return cuda_->prepare_linear(shards, DType::kBF16);
+  };
+  constexpr std::size_t kPage = std::size_t{2} << 20U;
+  prepare(512);  // what the first one takes besides stays
+  const std::size_t before = cuda_->memory().allocated_bytes;
+  std::vector<std::unique_ptr<ops::PreparedLinear>> layers;
+  std::size_t bytes = 0;
+  for (int i = 0; i < 12; ++i) {
+    layers.push_back(prepare(i % 3 == 0 ? 512 : 320));
+    bytes += layers.back()->resident_bytes();
+    const std::size_t taken = cuda_->memory().allocated_bytes - before;
+    EXPECT_EQ(taken, (bytes + kPage - 1) / kPage * kPage);
+  }
+  // Neighbours go, in the middle and at the end: what stays is what it was, and new ones fit in.
+  const Tensor x = in.tensor({1, 3, 1024});
+  const std::vector<float> expected = to_floats(ops::linear(x, *layers[5], {}));
+  for (const std::size_t i : {4, 6, 11, 10, 3, 7}) layers[i].reset();
+  std::vector<std::unique_ptr<ops::PreparedLinear>> more;
+  for (int i = 0; i < 5; ++i) more.push_back(prepare(512));
+  EXPECT_EQ(to_floats(ops::linear(x, *layers[5], {})), expected);
+  layers.clear();
+  more.clear();
+  EXPECT_EQ(prepare(512)->resident_bytes(), std::size_t{1} << 20U);
+  EXPECT_LE(cuda_->memory().allocated_bytes, before + kPage);  // x
+}
+
 }  // namespace
 }  // namespace dither

@@ -5,7 +5,10 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "backends/cuda/kernels/norm_rope.h"
+#include "base/test_util.h"
 
 namespace dither {
 namespace {
@@ -444,6 +447,42 @@ TEST_P(CudaOps, CodesOfEveryNumber) {
     const float value = to_float(numbers.data<dither::bf16>()[i]);
     ASSERT_EQ(host.data<std::uint8_t>()[i], to_e4m3(value)) << value;
   }
+}
+
+// In parts of 2 MiB, by several threads where there are several, from memory and from a file.
+TEST_P(CudaOps, UploadsEveryByte) {
+  const TempFolder folder;
+  std::string content((std::size_t{13} << 20U) + 5, '\0');
+  for (std::size_t i = 0; i < content.size(); ++i) {
+    content[i] = static_cast<char>((i * 2654435761U) >> 13U);
+  }
+  const auto file = MappedFile::open(folder.write("weights", content));
+  const auto in_file = std::make_shared<Storage>(file->bytes(), file);
+  for (const std::int64_t bytes : {0, 1, (2 << 20) - 1, (2 << 20) + 1, 13 << 20}) {
+    for (const std::int64_t offset : {0, 5}) {
+      SCOPED_TRACE(fmt::format("{} bytes from {} on", bytes, offset));
+      const Tensor stored = Tensor::view(in_file, offset, {bytes}, DType::kU8);
+      const Tensor memory = Tensor::host({bytes}, DType::kU8);
+      std::copy_n(stored.raw(), stored.bytes(), memory.raw());
+      for (const Tensor& host : {stored, memory}) {
+        const Tensor back = cuda_->download(cuda_->upload(host, DType::kU8));
+        EXPECT_TRUE(std::equal(back.raw(), back.raw() + back.bytes(), memory.raw()));
+      }
+    }
+  }
+}
+
+// A file that became shorter is an error, whichever thread finds it, and not the end.
+TEST_P(CudaOps, UploadNamesTheFileThatEnds) {
+  const TempFolder folder;
+  const auto path = folder.write("weights", std::string(std::size_t{9} << 20U, 'w'));
+  const auto file = MappedFile::open(path);
+  const Tensor stored = Tensor::view(std::make_shared<Storage>(file->bytes(), file), 0,
+                                     {std::int64_t{9} << 20U}, DType::kU8);
+  std::filesystem::resize_file(path, std::size_t{3} << 20U);
+  const Error error = error_of([&] { cuda_->upload(stored, DType::kU8); });
+  EXPECT_EQ(error.code(), ErrorCode::kIo);
+  EXPECT_NE(std::string(error.what()).find(path.string()), std::string::npos);
 }
 
 }  // namespace

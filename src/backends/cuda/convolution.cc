@@ -99,7 +99,7 @@ Tensor ConvolutionKernels::with_zeros(const Tensor& x, std::int64_t used) {
 Tensor ConvolutionKernels::padded_bias(const Tensor& host, std::int64_t channels, DType dtype) {
   if (!host.defined()) return {};
   Tensor bias = zeros({padded(channels)}, dtype);
-  backend_.copy(backend_.upload(host, host.dtype()), bias.slice(0, 0, channels));
+  backend_.copy(host, bias.slice(0, 0, channels));
   return bias;
 }
 

@@ -29,6 +29,7 @@
 #include "backends/cuda/recording.h"
 #include "backends/cuda/staging.h"
 #include "backends/cuda/traced_regions.h"
+#include "backends/cuda/weight_memory.h"
 
 namespace dither {
 namespace cuda {
@@ -190,6 +191,7 @@ class CudaBackend final : public ops::Backend {
   // In the order of destruction, reversed: what uses the memory and the stream goes first.
   TracedRegions regions_;
   DeviceMemory memory_;
+  WeightMemory weights_{memory_, *this};
   std::vector<ops::PreparedLinear*>* prepared_ = nullptr;  ///< collect() is under way
   Stream stream_ = make_stream();
   Staging staging_;
@@ -200,8 +202,12 @@ class CudaBackend final : public ops::Backend {
   CudnnConv convolution_{cudnn_, [this](std::size_t bytes) { return scratch_(bytes); }};
   DeviceConstants constants_{*this};
   Scratch expanded_weights_{memory_, *this};  // in use while a product uses scratch_
-  LinearKernels linear_{*this, matmul_, constants_,
-                        [this](std::size_t bytes) { return expanded_weights_(bytes); }, stream()};
+  LinearKernels linear_{*this,
+                        weights_,
+                        matmul_,
+                        constants_,
+                        [this](std::size_t bytes) { return expanded_weights_(bytes); },
+                        stream()};
   ProjectionKernels projections_{*this, linear_, stream()};
   AttentionKernels attention_{*this,
                               matmul_,
@@ -221,16 +227,9 @@ std::string CudaBackend::description() const {
 }
 
 Tensor CudaBackend::upload(const Tensor& host, DType dtype) {
-  if (!host.contiguous()) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("upload: {} is not contiguous", to_string(host)));
-  }
-  Tensor stored = Tensor::empty(host.shape(), host.dtype(), *this);
-  staging_.upload({host.raw(), host.bytes()}, stored.raw(), stream());
-  if (host.dtype() == dtype) return stored;
-  Tensor converted = Tensor::empty(host.shape(), dtype, *this);
-  copy(stored, converted);
-  return converted;
+  Tensor uploaded = Tensor::empty(host.shape(), dtype, *this);
+  copy(host, uploaded);
+  return uploaded;
 }
 
 std::vector<ops::PreparedLinear*> CudaBackend::collect(const std::function<void()>& prepare) {
@@ -262,6 +261,16 @@ Tensor CudaBackend::download(const Tensor& tensor) {
 }
 
 void CudaBackend::copy(const Tensor& from, const Tensor& to) {
+  if (from.device() == nullptr) {
+    if (!from.contiguous()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("copy: {} in host memory is not contiguous", to_string(from)));
+    }
+    if (from.dtype() == to.dtype() && to.contiguous()) {
+      return staging_.upload(from, to.raw(), stream());
+    }
+    return copy(upload(from, from.dtype()), to);
+  }
   CopyArgs args{};
   args.from = from.raw();
   args.to = to.raw();

@@ -76,6 +76,12 @@ struct LinearPart {
   Tensor row_factors = {};  ///< [n] f32, powers of two that codes are expanded with
 };
 
+/// What all rows of a layer have, whichever product they are in.
+struct RowVectors {
+  Tensor bias;     ///< [N], or absent
+  Tensor factors;  ///< [N] f32, or absent: LinearPart::row_factors
+};
+
 struct DeviceLinear final : public ops::PreparedLinear {
   using PreparedLinear::PreparedLinear;
 
@@ -117,59 +123,10 @@ Tensor stacked_bias(std::span<const ops::LinearShard> shards, std::int64_t n, DT
   std::int64_t begin = 0;
   for (const ops::LinearShard& shard : shards) {
     const std::int64_t end = begin + shard.weight.dim(0);
-    if (shard.bias.defined()) {
-      backend.copy(backend.upload(shard.bias, shard.bias.dtype()), bias.slice(0, begin, end));
-    }
+    if (shard.bias.defined()) backend.copy(shard.bias, bias.slice(0, begin, end));
     begin = end;
   }
   return bias;
-}
-
-/// What all rows of a layer have, whichever product they are in.
-struct RowVectors {
-  Tensor bias;     ///< [N], or absent
-  Tensor factors;  ///< [N] f32, or absent: LinearPart::row_factors
-};
-
-/// All shards as one product, without its scales.
-LinearPart stacked_part(std::span<const ops::LinearShard> shards, const ops::LinearGroup& group,
-                        DType resident, const RowVectors& rows, ops::Backend& backend) {
-  LinearPart part{.begin = 0,
-                  .weight = Tensor::empty({group.n, group.k}, resident, backend),
-                  .bias = rows.bias,
-                  .row_factors = rows.factors};
-  std::int64_t begin = 0;
-  for (const ops::LinearShard& shard : shards) {
-    const std::int64_t end = begin + shard.weight.dim(0);
-    backend.copy(backend.upload(shard.weight, shard.weight.dtype()),
-                 part.weight.slice(0, begin, end));
-    begin = end;
-  }
-  return part;
-}
-
-/// A product per shard, each with its own of `scales`.
-std::vector<LinearPart> separate_parts(std::span<const ops::LinearShard> shards,
-                                       std::span<const float> scales, DType resident,
-                                       const RowVectors& rows, ops::Backend& backend) {
-  std::vector<LinearPart> parts;
-  std::int64_t begin = 0;
-  for (std::size_t i = 0; i < shards.size(); ++i) {
-    const Tensor& host = shards[i].weight;
-    const std::int64_t end = begin + host.dim(0);
-    LinearPart part{.begin = begin,
-                    .weight = Tensor::empty(host.shape(), resident, backend),
-                    .scale = scales[i]};
-    backend.copy(backend.upload(host, host.dtype()), part.weight);
-    if (rows.bias.defined()) {
-      part.bias = Tensor::empty({end - begin}, rows.bias.dtype(), backend);
-      backend.copy(rows.bias.slice(0, begin, end), part.bias);
-    }
-    if (rows.factors.defined()) part.row_factors = rows.factors.slice(0, begin, end);
-    parts.push_back(std::move(part));
-    begin = end;
-  }
-  return parts;
 }
 
 }  // namespace
@@ -187,6 +144,47 @@ void visit_weights(ops::PreparedLinear& weights, const std::function<void(Tensor
       visit_defined(*tensor);
     }
   }
+}
+
+/// All shards as one product, without its scales.
+LinearPart LinearKernels::stacked_part(std::span<const ops::LinearShard> shards,
+                                       const ops::LinearGroup& group, DType resident,
+                                       const RowVectors& rows) {
+  LinearPart part{.begin = 0,
+                  .weight = Tensor::empty({group.n, group.k}, resident, weights_),
+                  .bias = rows.bias,
+                  .row_factors = rows.factors};
+  std::int64_t begin = 0;
+  for (const ops::LinearShard& shard : shards) {
+    const std::int64_t end = begin + shard.weight.dim(0);
+    backend_.copy(shard.weight, part.weight.slice(0, begin, end));
+    begin = end;
+  }
+  return part;
+}
+
+/// A product per shard, each with its own of `scales`.
+std::vector<LinearPart> LinearKernels::separate_parts(std::span<const ops::LinearShard> shards,
+                                                      std::span<const float> scales, DType resident,
+                                                      const RowVectors& rows) {
+  std::vector<LinearPart> parts;
+  std::int64_t begin = 0;
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    const Tensor& host = shards[i].weight;
+    const std::int64_t end = begin + host.dim(0);
+    LinearPart part{.begin = begin,
+                    .weight = Tensor::empty(host.shape(), resident, weights_),
+                    .scale = scales[i]};
+    backend_.copy(host, part.weight);
+    if (rows.bias.defined()) {
+      part.bias = Tensor::empty({end - begin}, rows.bias.dtype(), backend_);
+      backend_.copy(rows.bias.slice(0, begin, end), part.bias);
+    }
+    if (rows.factors.defined()) part.row_factors = rows.factors.slice(0, begin, end);
+    parts.push_back(std::move(part));
+    begin = end;
+  }
+  return parts;
 }
 
 std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
@@ -216,7 +214,7 @@ std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
       .bias = stacked_bias(shards, group.n, dtype, backend_),
       .factors = factors.defined() ? backend_.upload(factors, DType::kF32) : Tensor()};
   if (equal(scales) || fp8) {
-    LinearPart part = stacked_part(shards, group, resident, rows, backend_);
+    LinearPart part = stacked_part(shards, group, resident, rows);
     if (equal(scales)) {
       part.scale = scales.front();
     } else {
@@ -224,7 +222,7 @@ std::unique_ptr<ops::PreparedLinear> LinearKernels::prepare(
     }
     layer->parts.push_back(std::move(part));
   } else {
-    layer->parts = separate_parts(shards, scales, resident, rows, backend_);
+    layer->parts = separate_parts(shards, scales, resident, rows);
   }
   if (weight_only) {
     for (const LinearPart& part : layer->parts) {

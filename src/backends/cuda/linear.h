@@ -8,19 +8,23 @@
 #include <optional>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "backends/cuda/device_constants.h"
 #include "backends/cuda/lt_matmul.h"
 #include "ops/types.h"
+#include "tensor/device.h"
 
 namespace dither::ops {
 class Backend;
-}
+struct LinearGroup;
+}  // namespace dither::ops
 
 namespace dither::cuda {
 
 struct DeviceLinear;
 struct LinearPart;
+struct RowVectors;
 
 /// Calls `visit` for every tensor of a layer that LinearKernels prepared; it may put another of the
 /// same contents in its place. Throws kInvalidArgument for a layer of another backend.
@@ -47,12 +51,15 @@ struct LinearOperands {
 ///    exactly, where FP8 units cannot take it: float32 activations, N or K not divisible by 16.
 class LinearKernels {
  public:
-  /// `backend` allocates; `stream` is its stream. Both outlive this object and what it prepares.
-  /// `expanded(bytes)` gives memory for expanded weights, which nothing else uses: it is valid
-  /// until the next call and stays where it is as long as graphs may hold its address.
-  LinearKernels(ops::Backend& backend, LtMatmul& matmul, DeviceConstants& constants,
-                std::function<void*(std::size_t)> expanded, cudaStream_t stream)
+  /// `backend` allocates, but weights are `weights`' tensors; `stream` is the backend's. All
+  /// outlive this object and what it prepares. `expanded(bytes)` gives memory for expanded weights,
+  /// which nothing else uses: it is valid until the next call and stays where it is as long as
+  /// graphs may hold its address.
+  LinearKernels(ops::Backend& backend, Device& weights, LtMatmul& matmul,
+                DeviceConstants& constants, std::function<void*(std::size_t)> expanded,
+                cudaStream_t stream)
       : backend_(backend),
+        weights_(weights),
         matmul_(matmul),
         constants_(constants),
         expanded_(std::move(expanded)),
@@ -70,6 +77,11 @@ class LinearKernels {
   std::optional<LinearOperands> operands(const Tensor& x, const ops::PreparedLinear& weights);
 
  private:
+  LinearPart stacked_part(std::span<const ops::LinearShard> shards, const ops::LinearGroup& group,
+                          DType resident, const RowVectors& rows);
+  std::vector<LinearPart> separate_parts(std::span<const ops::LinearShard> shards,
+                                         std::span<const float> scales, DType resident,
+                                         const RowVectors& rows);
   Tensor quantized(const Tensor& x, const DeviceLinear& layer);
   Matrix operand(const LinearPart& part, const DeviceLinear& layer);
   void finish(const Tensor& product, ops::Activation activation,
@@ -78,6 +90,7 @@ class LinearKernels {
                 const Tensor& y);
 
   ops::Backend& backend_;
+  Device& weights_;
   LtMatmul& matmul_;
   DeviceConstants& constants_;
   std::function<void*(std::size_t)> expanded_;

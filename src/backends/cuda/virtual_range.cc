@@ -73,24 +73,25 @@ void VirtualRange::map(std::size_t bytes) {
     memory_.gave_back(more);
     check_driver(mapped, "map memory");
   }
+  pieces_.emplace(mapped_bytes_, more);
   mapped_bytes_ += more;
-  pieces_.push_back(more);
   const CUmemAccessDesc access{properties.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
   check_driver(driver_.set_access(address, more, &access, 1), "open memory for access");
 }
 
-void VirtualRange::unmap() noexcept {
-  auto address = reinterpret_cast<CUdeviceptr>(data_);
-  for (const std::size_t piece : pieces_) {
-    if (const CUresult status = driver_.unmap(address, piece); status != CUDA_SUCCESS) {
-      spdlog::warn("cuda: unmapping {} bytes: the driver answers {}", piece,
-                   static_cast<int>(status));
-    }
-    address += piece;
-    memory_.gave_back(piece);
+void VirtualRange::unmap(std::size_t offset) noexcept {
+  const std::size_t bytes = pieces_.extract(offset).mapped();
+  const CUresult status = driver_.unmap(reinterpret_cast<CUdeviceptr>(data_ + offset), bytes);
+  if (status != CUDA_SUCCESS) {
+    spdlog::warn("cuda: unmapping {} bytes: the driver answers {}", bytes,
+                 static_cast<int>(status));
   }
-  pieces_.clear();
-  mapped_bytes_ = 0;
+  memory_.gave_back(bytes);
+  if (pieces_.empty()) mapped_bytes_ = 0;
+}
+
+void VirtualRange::unmap() noexcept {
+  while (!pieces_.empty()) unmap(pieces_.begin()->first);
 }
 
 }  // namespace dither::cuda

@@ -1,8 +1,7 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
-#include <vector>
+#include <map>
 
 #include "backends/cuda/device_memory.h"
 
@@ -21,11 +20,16 @@ class VirtualRange {
 
   std::byte* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }  ///< of addresses
+  /// Of the addresses that were ever mapped since all were unmapped, whole pages.
+  std::size_t mapped_bytes() const { return mapped_bytes_; }
 
-  /// Puts memory behind the first `bytes`, in addition to what is there. Throws kResourceExhausted
-  /// as DeviceMemory does.
+  /// Puts memory behind the first `bytes`, in addition to what is there: one more piece. Throws
+  /// kResourceExhausted as DeviceMemory does.
   void map(std::size_t bytes);
-  /// Gives it back. No work may be using it any more.
+  /// Gives back the piece that map() put there when mapped_bytes() was `offset`. No work may be
+  /// using it any more. Its addresses come back when all have been unmapped.
+  void unmap(std::size_t offset) noexcept;
+  /// Gives everything back.
   void unmap() noexcept;
 
  private:
@@ -37,7 +41,7 @@ class VirtualRange {
   std::size_t bytes_ = 0;
   std::size_t granularity_ = 0;
   std::size_t mapped_bytes_ = 0;
-  std::vector<std::size_t> pieces_;  ///< bytes of every mapping, from the start on
+  std::map<std::size_t, std::size_t> pieces_;  ///< bytes of every mapping, by its offset
 };
 
 }  // namespace dither::cuda
