@@ -120,20 +120,18 @@ ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDe
                                       DType dtype, DType vae_dtype) {
   constexpr std::int64_t kDefaultExtent = 1024;
   constexpr std::int64_t kLibraries = std::int64_t{256} << 20U;  // their scratch memory
-  constexpr std::int64_t kLiveImages = 6;  // of a residual block and its convolution
+  // Of a residual block: what comes in, its norm, and half as wide what comes out.
+  constexpr std::int64_t kLiveImages = 3;
   const std::int64_t element = dtype_bits(dtype) / 8;
   const std::int64_t width = defaults.width.value_or(kDefaultExtent);
   const std::int64_t height = defaults.height.value_or(kDefaultExtent);
   const std::int64_t pixels = width * height;
-  // What joins tiles is little beside what decoding one takes.
-  std::int64_t largest = sizes.vae_tile == 0
-                             ? pixels
-                             : std::min(width, sizes.vae_tile) * std::min(height, sizes.vae_tile);
   std::int64_t referenced = 0;
+  std::int64_t encoded = 0;  // at once, which takes about what decoding does
   for (const ImageSize& reference : sizes.references) {
-    const std::int64_t encoded = std::int64_t{reference.width} * reference.height;
-    referenced += encoded;
-    largest = std::max(largest, encoded);  // encoding takes about what decoding does
+    const std::int64_t size = std::int64_t{reference.width} * reference.height;
+    referenced += size;
+    encoded = std::max(encoded, size);
   }
   const std::int64_t denoised = sizes.kept_rows == 0 ? pixels + referenced : pixels;
   const std::int64_t tokens = denoised / (sizes.patch * sizes.patch) +
@@ -145,10 +143,17 @@ ActivationBytes flow_activation_bytes(const FlowSizes& sizes, const GenerationDe
   const auto bytes = [&](std::int64_t more) {
     return static_cast<std::size_t>(kLibraries + step + kept + more);
   };
-  return {
-      .text_encoding = bytes(sizes.text_bytes),
-      .denoising = bytes(step),
-      .decoding = bytes(kLiveImages * largest * sizes.vae_channels * dtype_bits(vae_dtype) / 8)};
+  const auto decoding = [&](std::int64_t at_once) {
+    return bytes(kLiveImages * at_once * sizes.vae_channels * dtype_bits(vae_dtype) / 8);
+  };
+  // What joins tiles is little beside what decoding one takes.
+  const std::int64_t tile = std::min(width, sizes.vae_tile) * std::min(height, sizes.vae_tile);
+  const std::size_t tiled = decoding(std::max(tile, encoded));
+  const std::size_t whole = decoding(std::max(pixels, encoded));
+  return {.text_encoding = bytes(sizes.text_bytes),
+          .denoising = bytes(step),
+          .decoding = sizes.vae_tiling ? tiled : whole,
+          .tiled_decoding = tiled};
 }
 
 void check_overridden_components(const ModelFolder& folder, const PipelineOptions& options) {

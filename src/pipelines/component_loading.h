@@ -92,7 +92,8 @@ struct FlowSizes {
   std::int64_t row_widths = 0;    ///< live at once in a block, in multiples of `width`
   std::int64_t patch = 0;         ///< pixels along a token's side
   std::int64_t vae_channels = 0;  ///< of the decoder's images at full size
-  std::int64_t vae_tile = 0;      ///< pixels along a side of what is decoded at once; 0: all
+  std::int64_t vae_tile = 0;      ///< pixels along a side of what is decoded at once in tiles
+  bool vae_tiling = false;        ///< it is; else all at once
   std::int64_t text_bytes = 0;    ///< to encode a prompt, beside library scratch
   std::vector<ImageSize> references = {};  ///< as they are encoded
   /// Rows of `width` that are kept for each of their tokens, which no step has then; 0: every step

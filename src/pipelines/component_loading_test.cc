@@ -37,11 +37,20 @@ TEST(FlowActivationBytes, OfReferencesAreTokensOfEveryStepAndEncodedLikeThePictu
   picture.width = 64;
   picture.height = 64;
   picture.max_sequence_length = 8;
-  FlowSizes sizes{.width = 10, .row_widths = 3, .patch = 16, .vae_channels = 5, .text_bytes = 7};
+  FlowSizes sizes{.width = 10,
+                  .row_widths = 3,
+                  .patch = 16,
+                  .vae_channels = 5,
+                  .vae_tile = 32,
+                  .text_bytes = 7};
   const auto bytes = [&] {
     return flow_activation_bytes(sizes, picture, DType::kBF16, DType::kF32);
   };
   const ActivationBytes alone = bytes();
+  sizes.vae_tiling = true;
+  EXPECT_EQ(bytes().decoding, alone.tiled_decoding);
+  EXPECT_EQ(alone.decoding - bytes().decoding, 3 * (64 * 64 - 32 * 32) * 5 * sizeof(float));
+  sizes.vae_tiling = false;
   sizes.references = {{32, 48}, {160, 16}};
   const ActivationBytes with = bytes();
   constexpr std::size_t kStep = (2 * 3 + 10 * 1) * 3 * 10 * 2;  // tokens x rows x width x bf16
@@ -50,7 +59,7 @@ TEST(FlowActivationBytes, OfReferencesAreTokensOfEveryStepAndEncodedLikeThePictu
   EXPECT_EQ(with.decoding - alone.decoding, kStep) << "the picture is larger than either";
   sizes.references = {{128, 64}};
   EXPECT_EQ(bytes().decoding - alone.decoding,
-            8 * 4 * 3 * 10 * 2 + 6 * (128 * 64 - 64 * 64) * 5 * sizeof(float));
+            8 * 4 * 3 * 10 * 2 + 3 * (128 * 64 - 64 * 64) * 5 * sizeof(float));
 }
 
 }  // namespace

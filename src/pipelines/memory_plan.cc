@@ -128,6 +128,7 @@ class Placer {
 };
 
 struct StageNeed {
+  Stage stage = Stage::kTextEncoding;
   std::size_t weights = 0;
   std::size_t activations = 0;
 
@@ -149,7 +150,7 @@ StageNeed largest_need(const std::vector<Placer>& placers, const ActivationBytes
   StageNeed largest;
   for (const auto& [stage, work] : stages) {
     for (int turn = 0; turn < turns; ++turn) {
-      StageNeed need{.weights = 0, .activations = work};
+      StageNeed need{.stage = stage, .weights = 0, .activations = work};
       for (const Placer& placer : placers) need.weights += placer.device_bytes(stage, turn);
       if (need.total() > largest.total()) largest = need;
     }
@@ -206,13 +207,26 @@ void stream_until(std::vector<Placer>& placers, bool every_step,
   }
 }
 
-[[noreturn]] void refuse(const StageNeed& need, std::size_t available) {
+/// What else makes the plan fit.
+std::string remedy(const std::vector<Placer>& placers, const ActivationBytes& activations,
+                   std::size_t available) {
+  ActivationBytes tiled = activations;
+  tiled.decoding = activations.tiled_decoding.value_or(activations.decoding);
+  const std::size_t needed = largest_need(placers, tiled).total();
+  if (needed <= available) return fmt::format("with --vae-tiling {:.0f} MiB do", mib(needed));
+  return "fewer pixels take less";
+}
+
+[[noreturn]] void refuse(const std::vector<Placer>& placers, const ActivationBytes& activations,
+                         std::size_t available) {
+  const StageNeed need = largest_need(placers, activations);
   throw Error(ErrorCode::kResourceExhausted,
-              fmt::format("not enough device memory: with every layer streamed {:.0f} MiB are "
-                          "needed ({:.0f} of weights and room for layers, {:.0f} to compute), "
-                          "{:.0f} MiB are available: {:.0f} MiB are missing",
-                          mib(need.total()), mib(need.weights), mib(need.activations),
-                          mib(available), mib(need.total() - available)));
+              fmt::format("not enough device memory: with every layer streamed {} needs {:.0f} MiB "
+                          "({:.0f} of weights and room for layers, {:.0f} to compute), {:.0f} are "
+                          "available: {:.0f} MiB are missing; {}",
+                          stage_name(need.stage), mib(need.total()), mib(need.weights),
+                          mib(need.activations), mib(available), mib(need.total() - available),
+                          remedy(placers, activations, available)));
 }
 
 std::string streamed_text(const ComponentPlacement& placed) {
@@ -280,7 +294,7 @@ MemoryPlan plan_memory(const std::vector<PlannedComponent>& components,
     stream_until(placers, /*every_step=*/false, fits);
     take_turns(placers, options, fits);
     stream_until(placers, /*every_step=*/true, fits);
-    if (!fits()) refuse(largest_need(placers, activations), *available);
+    if (!fits()) refuse(placers, activations, *available);
   }
   const StageNeed need = largest_need(placers, activations);
   MemoryPlan plan{.components = {},

@@ -83,14 +83,16 @@ struct ActivationBytes {
   std::size_t text_encoding = 0;
   std::size_t denoising = 0;
   std::size_t decoding = 0;  ///< or encoding pictures, whichever takes more
+  /// With --vae-tiling, to be named where that would fit; absent where it changes nothing.
+  std::optional<std::size_t> tiled_decoding = {};
 };
 
 /// Where the weights go so that every stage fits into `available` bytes. Resident where that fits.
 /// Else what costs least: layers used once per prompt stream, in the order of the components; then
 /// denoisers that take turns are there for their turn only; where that is not enough, as few layers
 /// as it takes of those used in every step stream instead. Throws kInvalidArgument for
-/// options that exclude each other, kResourceExhausted with the missing MiB when not even that
-/// fits.
+/// options that exclude each other, kResourceExhausted with the missing MiB, and what else would
+/// help, when not even that fits.
 MemoryPlan plan_memory(const std::vector<PlannedComponent>& components,
                        const ActivationBytes& activations, std::optional<std::size_t> available,
                        const OffloadOptions& options);

@@ -21,7 +21,9 @@ constexpr std::size_t kMiB = std::size_t{1} << 20;
 
 /// A text encoder of 10 MiB in 4 layers and 2 beside them, a transformer with 8 MiB of modulations
 /// in 4 layers and 20 in 10 blocks, a decoder of 1 MiB; 3 MiB to compute in the transformer.
-MemoryPlan plan(std::optional<std::size_t> available_mib, const OffloadOptions& options = {}) {
+MemoryPlan plan(std::optional<std::size_t> available_mib, const OffloadOptions& options = {},
+                const ActivationBytes& activations = {
+                    .text_encoding = kMiB, .denoising = 3 * kMiB, .decoding = 2 * kMiB}) {
   const auto layers = [](std::size_t count) { return std::vector<std::size_t>(count, 2 * kMiB); };
   const std::vector<PlannedComponent> components = {
       {.bytes = {"text_encoder", 2 * kMiB, {{"blocks", layers(4)}}}, .stage = Stage::kTextEncoding},
@@ -30,8 +32,6 @@ MemoryPlan plan(std::optional<std::size_t> available_mib, const OffloadOptions& 
        .denoiser = true,
        .every_step = "blocks"},
       {.bytes = {"vae", kMiB, {}}, .stage = Stage::kDecoding}};
-  const ActivationBytes activations{
-      .text_encoding = kMiB, .denoising = 3 * kMiB, .decoding = 2 * kMiB};
   std::optional<std::size_t> available;
   if (available_mib) available = *available_mib * kMiB;
   return plan_memory(components, activations, available, options);
@@ -146,8 +146,22 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(MemoryPlan, SaysWhatIsMissing) {
   const Error error = error_of([] { plan(15); });
   EXPECT_EQ(error.code(), ErrorCode::kResourceExhausted);
-  EXPECT_THAT(error.what(), AllOf(HasSubstr("19 MiB are needed"), HasSubstr("15 MiB are available"),
-                                  HasSubstr("4 MiB are missing")));
+  EXPECT_THAT(error.what(), AllOf(HasSubstr("DenoisingStage needs 19 MiB"),
+                                  HasSubstr("15 are available: 4 MiB are missing"),
+                                  HasSubstr("fewer pixels take less")));
+}
+
+TEST(MemoryPlan, NamesTheOptionThatWouldFit) {
+  ActivationBytes activations{.text_encoding = kMiB,
+                              .denoising = 3 * kMiB,
+                              .decoding = 30 * kMiB,
+                              .tiled_decoding = 2 * kMiB};
+  const auto refusal = [&](std::size_t mib) {
+    return std::string(error_of([&] { plan(mib, {}, activations); }).what());
+  };
+  EXPECT_THAT(refusal(19), AllOf(HasSubstr("DecodingStage needs 46 MiB"),
+                                 HasSubstr("27 MiB are missing; with --vae-tiling 19 MiB do")));
+  EXPECT_THAT(refusal(18), HasSubstr("fewer pixels take less"));
 }
 
 TEST(MemoryPlan, RefusesBothWaysAtOnce) {

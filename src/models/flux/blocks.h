@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "models/flux/double_stream.h"
@@ -42,7 +43,7 @@ template <typename SingleBlock>
 Tensor run_blocks(const nn::LayerSequence& sequence,
                   const std::vector<DoubleStreamBlock>& double_blocks,
                   const std::vector<SingleBlock>& single_blocks, const nn::Linear& reader,
-                  const Tensor& image, const Tensor& text, std::int64_t image_tokens,
+                  Tensor image, const Tensor& text, std::int64_t image_tokens,
                   const StepModulations& step, const BlockContext& context) {
   const std::size_t doubles = double_blocks.size();
   const std::size_t singles = single_blocks.size();
@@ -55,22 +56,26 @@ Tensor run_blocks(const nn::LayerSequence& sequence,
   };
 
   const StreamNorms first_norms = double_norms(0);
-  Streams x{.image = normed(image, first_norms.image), .text = normed(text, first_norms.text)};
+  Streams x{.image = normed(std::move(image), first_norms.image),
+            .text = normed(text, first_norms.text)};
   nn::LayerSequence::Pass pass(sequence);
   for (std::size_t i = 0; i < doubles; ++i) {
     x = pass.run(fmt::format("transformer_blocks.{}", i), [&] {
-      return double_blocks[i](x, step.double_blocks[i], double_norms(i + 1), context.of_block(i));
+      return double_blocks[i](std::move(x), step.double_blocks[i], double_norms(i + 1),
+                              context.of_block(i));
     });
   }
   ops::NormedStream z{.x = ops::concat({x.text.x, x.image.x}, 1),
                       .normalized = ops::concat({x.text.normalized, x.image.normalized}, 1)};
+  x = {};
   const std::int64_t text_tokens = text.dim(1);
+  const std::int64_t tokens = z.x.dim(1);
   for (std::size_t i = 0; i < singles; ++i) {
     const bool last = i + 1 == singles;
     z = pass.run(fmt::format("single_transformer_blocks.{}", i), [&] {
-      return single_blocks[i](z, step.single_blocks[i], single_norm(i + 1),
+      return single_blocks[i](std::move(z), step.single_blocks[i], single_norm(i + 1),
                               context.of_block(doubles + i), last ? text_tokens : 0,
-                              last ? text_tokens + image_tokens : z.x.dim(1));
+                              last ? text_tokens + image_tokens : tokens);
     });
   }
   return z.normalized;

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <optional>
+#include <utility>
 
 namespace dither::models {
 
@@ -19,12 +20,13 @@ ops::ModulatedNorm FluxStream::norm(const Modulation& attention) const {
   return norm_for(to_qkv_, attention);
 }
 
-ops::NormedStream FluxStream::finish(const Tensor& x, const Tensor& attended,
-                                     const Modulation& attention, const Modulation& feed_forward,
+ops::NormedStream FluxStream::finish(Tensor x, const Tensor& attended, const Modulation& attention,
+                                     const Modulation& feed_forward,
                                      const ops::ModulatedNorm& next) const {
-  const auto [y, normalized] = to_out_(attended, {.gate = attention.gate, .residual = x},
-                                       norm_for(feed_forward_in_, feed_forward));
-  return feed_forward_out_(hidden(normalized), {.gate = feed_forward.gate, .residual = y}, next);
+  ops::NormedStream y = to_out_(attended, {.gate = attention.gate, .residual = std::move(x)},
+                                norm_for(feed_forward_in_, feed_forward));
+  const Tensor between = hidden(std::exchange(y.normalized, {}));
+  return feed_forward_out_(between, {.gate = feed_forward.gate, .residual = y.x}, next);
 }
 
 /// What the second linear layer reads.
@@ -44,7 +46,7 @@ StreamNorms DoubleStreamBlock::norms(const DoubleModulations& modulations) const
           .text = text_.norm(modulation_at(modulations.text, 0, width))};
 }
 
-Streams DoubleStreamBlock::operator()(const Streams& x, const DoubleModulations& modulations,
+Streams DoubleStreamBlock::operator()(Streams x, const DoubleModulations& modulations,
                                       const StreamNorms& next,
                                       const JointAttention& attention) const {
   const std::int64_t width = x.image.x.dim(2);
@@ -57,8 +59,6 @@ Streams DoubleStreamBlock::operator()(const Streams& x, const DoubleModulations&
   const std::int64_t tokens = text_tokens + x.image.x.dim(1);
   const auto text_rows = [&](const Tensor& t) { return t.slice(1, 0, text_tokens); };
   const auto image_rows = [&](const Tensor& t) { return t.slice(1, text_tokens, tokens); };
-  const std::array<ops::HeadProjection, 2> streams = {text_.heads(x.text.normalized),
-                                                      image_.heads(x.image.normalized)};
   // As codes where both readers take codes, each by its own scale.
   const std::optional<float> image_codes = image_.attended_codes();
   const std::optional<float> text_codes = text_.attended_codes();
@@ -68,21 +68,25 @@ Streams DoubleStreamBlock::operator()(const Streams& x, const DoubleModulations&
     out.e4m3_scale = image_codes;
     first_codes = {.tokens = text_tokens, .e4m3_scale = *text_codes};
   }
-  const Tensor attended = attend(project_heads(streams, heads_, attention), out, first_codes);
-  return {.image = image_.finish(x.image.x, image_rows(attended), image_attention, image_mlp,
-                                 next.image),
-          .text = text_.finish(x.text.x, text_rows(attended), text_attention, text_mlp, next.text)};
+  const Tensor attended =
+      attend(project_heads(std::array{text_.heads(std::exchange(x.text.normalized, {})),
+                                      image_.heads(std::exchange(x.image.normalized, {}))},
+                           heads_, attention),
+             out, first_codes);
+  return {.image = image_.finish(std::move(x.image.x), image_rows(attended), image_attention,
+                                 image_mlp, next.image),
+          .text = text_.finish(std::move(x.text.x), text_rows(attended), text_attention, text_mlp,
+                               next.text)};
 }
 
-ops::NormedStream DoubleStreamBlock::image_alone(const ops::NormedStream& x,
-                                                 const Tensor& modulations,
+ops::NormedStream DoubleStreamBlock::image_alone(ops::NormedStream x, const Tensor& modulations,
                                                  const ops::ModulatedNorm& next,
                                                  const JointAttention& attention) const {
   const std::int64_t width = x.x.dim(2);
-  const std::array<ops::HeadProjection, 1> stream = {image_.heads(x.normalized)};
-  const Tensor attended =
-      attend(project_heads(stream, heads_, attention), {.e4m3_scale = image_.attended_codes()});
-  return image_.finish(x.x, attended, modulation_at(modulations, 0, width),
+  const Tensor attended = attend(
+      project_heads(std::array{image_.heads(std::exchange(x.normalized, {}))}, heads_, attention),
+      {.e4m3_scale = image_.attended_codes()});
+  return image_.finish(std::move(x.x), attended, modulation_at(modulations, 0, width),
                        modulation_at(modulations, 1, width), next);
 }
 

@@ -59,7 +59,7 @@ class FluxStream {
 
   /// y = x + gate out(attended);  y + gate' FF((1 + scale') LN(y) + shift'), and its norm for
   /// whatever reads it.
-  ops::NormedStream finish(const Tensor& x, const Tensor& attended, const Modulation& attention,
+  ops::NormedStream finish(Tensor x, const Tensor& attended, const Modulation& attention,
                            const Modulation& feed_forward, const ops::ModulatedNorm& next) const;
 
  private:
@@ -83,12 +83,12 @@ class DoubleStreamBlock {
 
   StreamNorms norms(const DoubleModulations& modulations) const;
 
-  /// x normalised as norms() says.
-  Streams operator()(const Streams& x, const DoubleModulations& modulations,
-                     const StreamNorms& next, const JointAttention& attention) const;
+  /// x normalised as norms() says. Moved here, it gives its memory back as soon as it was read.
+  Streams operator()(Streams x, const DoubleModulations& modulations, const StreamNorms& next,
+                     const JointAttention& attention) const;
 
   /// The image's stream without text; `modulations` are its own.
-  ops::NormedStream image_alone(const ops::NormedStream& x, const Tensor& modulations,
+  ops::NormedStream image_alone(ops::NormedStream x, const Tensor& modulations,
                                 const ops::ModulatedNorm& next,
                                 const JointAttention& attention) const;
 

@@ -13,8 +13,9 @@ ops::ModulatedNorm norm_for(const nn::Linear& reader, const Modulation& m) {
   return {.shift = m.shift, .scale = m.scale, .eps = kFluxNormEps, .e4m3_scale = reader.codes()};
 }
 
-ops::NormedStream normed(const Tensor& x, const ops::ModulatedNorm& norm) {
-  return {.x = x, .normalized = ops::layer_norm_modulate(x, norm)};
+ops::NormedStream normed(Tensor x, const ops::ModulatedNorm& norm) {
+  Tensor normalized = ops::layer_norm_modulate(x, norm);
+  return {.x = std::move(x), .normalized = std::move(normalized)};
 }
 
 }  // namespace dither::models

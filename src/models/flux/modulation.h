@@ -26,7 +26,7 @@ Modulation modulation_at(const Tensor& vectors, std::int64_t index, std::int64_t
 ops::ModulatedNorm norm_for(const nn::Linear& reader, const Modulation& m);
 
 /// A residual stream with the norm that its next reader wants.
-ops::NormedStream normed(const Tensor& x, const ops::ModulatedNorm& norm);
+ops::NormedStream normed(Tensor x, const ops::ModulatedNorm& norm);
 
 /// Hands out the columns of one step's modulations [B, M] in their order.
 class ModulationColumns {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <optional>
+#include <utility>
 
 namespace dither::models {
 
@@ -13,28 +14,31 @@ Flux1SingleBlock::Flux1SingleBlock(const nn::WeightScope& scope, const Flux1Conf
       norm_k_((scope / "attn.norm_k").upload("weight")),
       proj_out_(scope / "proj_out") {}
 
-ops::NormedStream Flux1SingleBlock::operator()(const ops::NormedStream& x, const Modulation& m,
+ops::NormedStream Flux1SingleBlock::operator()(ops::NormedStream x, const Modulation& m,
                                                const ops::ModulatedNorm& next,
                                                const JointAttention& attention, std::int64_t first,
                                                std::int64_t end) const {
   const auto rows = [&](const Tensor& t) { return t.slice(1, first, end); };
   const std::int64_t width = x.x.dim(2);
   // Both layers saw the same input in calibration; a checkpoint may still give them two scales.
-  const Tensor mlp_in = proj_mlp_.codes() == to_qkv_.codes()
-                            ? x.normalized
-                            : ops::layer_norm_modulate(x.x, norm_for(proj_mlp_, m));
-  const std::array<ops::HeadProjection, 1> stream = {
-      ops::HeadProjection{x.normalized, &to_qkv_.weights(), norm_q_, norm_k_}};
-  const auto [q, k, v, v_scale] = project_heads(stream, heads_, attention);
+  Tensor mlp_in = proj_mlp_.codes() == to_qkv_.codes()
+                      ? x.normalized
+                      : ops::layer_norm_modulate(x.x, norm_for(proj_mlp_, m));
+  ops::AttentionOperands qkv =
+      project_heads(std::array{ops::HeadProjection{std::exchange(x.normalized, {}),
+                                                   &to_qkv_.weights(), norm_q_, norm_k_}},
+                    heads_, attention);
+  qkv.q = rows(qkv.q);
 
   // [attended, mlp], each written in its place.
   const std::optional<float> codes = proj_out_.codes();
   const std::int64_t inner = proj_out_.weights().in_features();
   const Shape shape = {x.x.dim(0), end - first, inner};
   const Tensor joint = ops::empty_like(x.x, shape, codes ? DType::kF8E4M3 : x.x.dtype());
-  attend({rows(q), k, v, v_scale}, {.tensor = joint.slice(-1, 0, width), .e4m3_scale = codes});
-  proj_mlp_(rows(mlp_in), {.activation = ops::Activation::kGeluTanh,
-                           .out = {.tensor = joint.slice(-1, width, inner), .e4m3_scale = codes}});
+  attend(std::exchange(qkv, {}), {.tensor = joint.slice(-1, 0, width), .e4m3_scale = codes});
+  proj_mlp_(rows(std::exchange(mlp_in, {})),
+            {.activation = ops::Activation::kGeluTanh,
+             .out = {.tensor = joint.slice(-1, width, inner), .e4m3_scale = codes}});
   return proj_out_(joint, {.gate = m.gate, .residual = rows(x.x)}, next);
 }
 

@@ -19,9 +19,9 @@ class Flux1SingleBlock {
   /// With which norm it reads its stream.
   ops::ModulatedNorm norm(const Modulation& m) const { return norm_for(to_qkv_, m); }
 
-  /// x [B, L, D], text before image, normalised as norm() says. -> the rows of tokens [first, end),
-  /// [B, end - first, D].
-  ops::NormedStream operator()(const ops::NormedStream& x, const Modulation& m,
+  /// x [B, L, D], text before image, normalised as norm() says; moved here, it gives its memory
+  /// back as soon as it was read. -> the rows of tokens [first, end), [B, end - first, D].
+  ops::NormedStream operator()(ops::NormedStream x, const Modulation& m,
                                const ops::ModulatedNorm& next, const JointAttention& attention,
                                std::int64_t first, std::int64_t end) const;
 

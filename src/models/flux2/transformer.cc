@@ -5,6 +5,7 @@
 #include <array>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 #include "models/flux/blocks.h"
@@ -59,7 +60,7 @@ Flux2SingleBlock::Flux2SingleBlock(const nn::WeightScope& scope, const Flux2Conf
       norm_k_((scope / "attn.norm_k").upload("weight")),
       to_out_(scope / "attn.to_out") {}
 
-ops::NormedStream Flux2SingleBlock::operator()(const ops::NormedStream& z, const Modulation& m,
+ops::NormedStream Flux2SingleBlock::operator()(ops::NormedStream z, const Modulation& m,
                                                const ops::ModulatedNorm& next,
                                                const JointAttention& attention, std::int64_t first,
                                                std::int64_t end) const {
@@ -69,17 +70,18 @@ ops::NormedStream Flux2SingleBlock::operator()(const ops::NormedStream& z, const
   const std::optional<float> codes = to_out_.codes();
   const Shape shape = {z.x.dim(0), z.x.dim(1), width + mlp_width_};
   const Tensor joint = ops::empty_like(z.x, shape, codes ? DType::kF8E4M3 : z.x.dtype());
-  const std::array<ops::HeadProjection, 1> stream = {ops::HeadProjection{
-      .x = z.normalized,
-      .weights = &to_qkv_mlp_proj_.weights(),
-      .q_norm = norm_q_,
-      .k_norm = norm_k_,
-      .gated = ops::GatedColumns{
-          .activation = ops::Activation::kSilu,
-          .out = {.tensor = joint.slice(-1, width, width + mlp_width_), .e4m3_scale = codes}}}};
-  const auto [q, k, v, v_scale] = project_heads(stream, heads_, attention);
-  attend({rows(q), k, v, v_scale},
-         {.tensor = rows(joint).slice(-1, 0, width), .e4m3_scale = codes});
+  const ops::GatedColumns mlp{
+      .activation = ops::Activation::kSilu,
+      .out = {.tensor = joint.slice(-1, width, width + mlp_width_), .e4m3_scale = codes}};
+  ops::AttentionOperands qkv =
+      project_heads(std::array{ops::HeadProjection{.x = std::exchange(z.normalized, {}),
+                                                   .weights = &to_qkv_mlp_proj_.weights(),
+                                                   .q_norm = norm_q_,
+                                                   .k_norm = norm_k_,
+                                                   .gated = mlp}},
+                    heads_, attention);
+  qkv.q = rows(qkv.q);
+  attend(std::exchange(qkv, {}), {.tensor = rows(joint).slice(-1, 0, width), .e4m3_scale = codes});
   return to_out_(rows(joint), {.gate = m.gate, .residual = rows(z.x)}, next);
 }
 
@@ -172,11 +174,11 @@ Tensor Flux2Transformer::reference_keys(const Flux2Inputs& inputs) const {
     const JointAttention attention{.rope = rope, .kept = kept.at(static_cast<std::int64_t>(i))};
     x = pass.run(fmt::format("references.{}", i), [&] {
       if (i < doubles) {
-        return double_blocks_[i].image_alone(x, step.double_blocks[i].image, norm(i + 1),
+        return double_blocks_[i].image_alone(std::move(x), step.double_blocks[i].image, norm(i + 1),
                                              attention);
       }
-      return single_blocks_[i - doubles](x, step.single_blocks[i - doubles], norm(i + 1), attention,
-                                         0, tokens);
+      return single_blocks_[i - doubles](std::move(x), step.single_blocks[i - doubles], norm(i + 1),
+                                         attention, 0, tokens);
     });
   }
   return kept;

@@ -27,7 +27,7 @@ class Flux2SingleBlock {
 
   /// z [B, L, D], text before image, normalised as norm() says. -> the rows of tokens [first, end),
   /// [B, end - first, D]: of the last block only the picture is read.
-  ops::NormedStream operator()(const ops::NormedStream& z, const Modulation& m,
+  ops::NormedStream operator()(ops::NormedStream z, const Modulation& m,
                                const ops::ModulatedNorm& next, const JointAttention& attention,
                                std::int64_t first, std::int64_t end) const;
 

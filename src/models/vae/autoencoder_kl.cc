@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <utility>
 
 #include "base/error.h"
 #include "ops/region.h"
@@ -50,12 +51,12 @@ Tensor AutoencoderKlDecoder::operator()(const Tensor& z) const {
   ops::Backend& backend = ops::backend_of(z);
   {
     const ops::Region region(backend, "decoder.mid_block");
-    x = mid_block_(x);
+    x = mid_block_(std::move(x));
   }
   for (std::size_t i = 0; i < up_blocks_.size(); ++i) {
     const ops::Region region(backend, fmt::format("decoder.up_blocks.{}", i));
     const UpBlock& block = up_blocks_[i];
-    for (const VaeResnet& resnet : block.resnets) x = resnet(x);
+    for (const VaeResnet& resnet : block.resnets) x = resnet(std::move(x));
     if (block.upsampler) x = (*block.upsampler)(x);
   }
   return conv_out_(conv_norm_out_(x));
@@ -92,10 +93,10 @@ Tensor AutoencoderKlEncoder::operator()(const Tensor& pixels) const {
   }
   Tensor x = conv_in_(pixels);
   for (const DownBlock& block : down_blocks_) {
-    for (const VaeResnet& resnet : block.resnets) x = resnet(x);
+    for (const VaeResnet& resnet : block.resnets) x = resnet(std::move(x));
     if (block.downsampler) x = (*block.downsampler)(x);
   }
-  x = conv_out_(conv_norm_out_(mid_block_(x)));
+  x = conv_out_(conv_norm_out_(mid_block_(std::move(x))));
   if (quant_conv_) x = (*quant_conv_)(x);
   return ops::contiguous(x.slice(-1, 0, latent_channels_));  // the rest is the log variance
 }

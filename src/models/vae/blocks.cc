@@ -1,6 +1,7 @@
 #include "models/vae/blocks.h"
 
 #include <cmath>
+#include <utility>
 
 #include "nn/attention.h"
 
@@ -14,9 +15,12 @@ VaeResnet::VaeResnet(const nn::WeightScope& scope, int groups)
   if (scope.has("conv_shortcut.weight")) conv_shortcut_.emplace(scope / "conv_shortcut");
 }
 
-Tensor VaeResnet::operator()(const Tensor& x) const {
-  const Tensor shortcut = conv_shortcut_ ? (*conv_shortcut_)(x) : x;
-  return conv2_(norm2_(conv1_(norm1_(x))), shortcut);
+Tensor VaeResnet::operator()(Tensor x) const {
+  Tensor y = norm1_(x);
+  y = conv1_(y);
+  y = norm2_(y);
+  if (conv_shortcut_) x = (*conv_shortcut_)(x);  // last, when the widest of the others are gone
+  return conv2_(y, x);
 }
 
 VaeAttention::VaeAttention(const nn::WeightScope& scope, int groups)
@@ -41,9 +45,10 @@ VaeMidBlock::VaeMidBlock(const nn::WeightScope& scope, int groups)
   }
 }
 
-Tensor VaeMidBlock::operator()(const Tensor& x) const {
-  const Tensor y = first_(x);
-  return second_(attention_ ? (*attention_)(y) : y);
+Tensor VaeMidBlock::operator()(Tensor x) const {
+  x = first_(std::move(x));
+  if (attention_) x = (*attention_)(x);
+  return second_(std::move(x));
 }
 
 }  // namespace dither::models

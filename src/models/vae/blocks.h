@@ -12,11 +12,12 @@ namespace dither::models {
 inline constexpr float kVaeNormEps = 1e-6F;
 
 /// shortcut(x) + conv2(silu(GN(conv1(silu(GN x))))); the shortcut is a 1 x 1 convolution where the
-/// number of channels changes.  [B, h, w, C_in] -> [B, h, w, C_out].
+/// number of channels changes.  [B, h, w, C_in] -> [B, h, w, C_out]. Moved here, x gives its memory
+/// back as soon as it was read.
 class VaeResnet {
  public:
   VaeResnet(const nn::WeightScope& scope, int groups);
-  Tensor operator()(const Tensor& x) const;
+  Tensor operator()(Tensor x) const;
 
  private:
   nn::GroupNorm norm1_;
@@ -43,7 +44,7 @@ class VaeAttention {
 class VaeMidBlock {
  public:
   VaeMidBlock(const nn::WeightScope& scope, int groups);
-  Tensor operator()(const Tensor& x) const;
+  Tensor operator()(Tensor x) const;
 
  private:
   VaeResnet first_;

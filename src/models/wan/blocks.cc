@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <span>
+#include <utility>
 
 #include "models/flux/joint_attention.h"
 #include "quant/e4m3_weight.h"
@@ -62,16 +63,18 @@ WanSelfAttention::WanSelfAttention(const nn::WeightScope& scope, const WanConfig
   scale_ *= q_factor * k_factor;
 }
 
-ops::NormedStream WanSelfAttention::operator()(const ops::NormedStream& x, const Tensor& gate,
+ops::NormedStream WanSelfAttention::operator()(ops::NormedStream x, const Tensor& gate,
                                                const ops::ModulatedNorm& next,
                                                const ops::Rope& rope,
                                                ops::AttentionPrecision precision) const {
-  const Tensor projected = to_qkv_(x.normalized);
-  const ops::PackedQkv packed{projected.reshape({-1, rope.cos.dim(0), projected.dim(2)}), norm_q_,
-                              norm_k_};
-  const auto qkv = ops::norm_rope_heads({&packed, 1}, rope, heads_, kFluxNormEps, precision);
+  const auto heads = [&] {
+    const Tensor projected = to_qkv_(std::exchange(x.normalized, {}));
+    const ops::PackedQkv packed{projected.reshape({-1, rope.cos.dim(0), projected.dim(2)}), norm_q_,
+                                norm_k_};
+    return ops::norm_rope_heads({&packed, 1}, rope, heads_, kFluxNormEps, precision);
+  };
   const Tensor attended =
-      ops::attention(qkv, {.scale = scale_, .out = {.e4m3_scale = to_out_.codes()}});
+      ops::attention(heads(), {.scale = scale_, .out = {.e4m3_scale = to_out_.codes()}});
   return to_out_(attended.reshape(x.x.shape()), {.gate = gate, .residual = x.x}, next);
 }
 
@@ -89,10 +92,12 @@ ops::ModulatedNorm WanCrossAttention::norm() const {
   return norm_for(to_q_, {.shift = shift_, .scale = scale_, .gate = {}});
 }
 
-ops::NormedStream WanCrossAttention::operator()(const ops::NormedStream& x, const WanText& text,
+ops::NormedStream WanCrossAttention::operator()(ops::NormedStream x, const WanText& text,
                                                 const ops::ModulatedNorm& next) const {
-  const Tensor q = norm_q_(to_q_(x.normalized)).reshape({text.k.dim(0), -1, heads_, text.k.dim(3)});
-  const Tensor attended = attend({q, text.k, text.v, {}}, {.e4m3_scale = to_out_.codes()});
+  Tensor q = to_q_(std::exchange(x.normalized, {}));
+  q = norm_q_(q).reshape({text.k.dim(0), -1, heads_, text.k.dim(3)});
+  const Tensor attended =
+      attend({std::exchange(q, {}), text.k, text.v, {}}, {.e4m3_scale = to_out_.codes()});
   return to_out_(attended.reshape(x.x.shape()), {.residual = x.x}, next);
 }
 
@@ -107,17 +112,18 @@ ops::ModulatedNorm WanBlock::norm(const Tensor& vectors) const {
   return attn1_.norm(modulation_at(vectors, 0, width_));
 }
 
-ops::NormedStream WanBlock::operator()(const ops::NormedStream& x, const Tensor& vectors,
+ops::NormedStream WanBlock::operator()(ops::NormedStream x, const Tensor& vectors,
                                        const WanText& text, const ops::ModulatedNorm& next,
                                        const ops::Rope& rope,
                                        ops::AttentionPrecision precision) const {
   const Modulation attention = modulation_at(vectors, 0, width_);
   const Modulation feed_forward = modulation_at(vectors, 1, width_);
-  const ops::NormedStream y = attn1_(x, attention.gate, attn2_.norm(), rope, precision);
-  const ops::NormedStream z = attn2_(y, text, norm_for(ffn_in_, feed_forward));
-  const Tensor hidden = ffn_in_(z.normalized, {.activation = ops::Activation::kGeluTanh,
-                                               .out = {.e4m3_scale = ffn_out_.codes()}});
-  return ffn_out_(hidden, {.gate = feed_forward.gate, .residual = z.x}, next);
+  x = attn1_(std::move(x), attention.gate, attn2_.norm(), rope, precision);
+  x = attn2_(std::move(x), text, norm_for(ffn_in_, feed_forward));
+  const Tensor hidden =
+      ffn_in_(std::exchange(x.normalized, {}),
+              {.activation = ops::Activation::kGeluTanh, .out = {.e4m3_scale = ffn_out_.codes()}});
+  return ffn_out_(hidden, {.gate = feed_forward.gate, .residual = x.x}, next);
 }
 
 }  // namespace dither::models

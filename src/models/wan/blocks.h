@@ -44,7 +44,7 @@ class WanSelfAttention {
   ops::ModulatedNorm norm(const Modulation& m) const { return norm_for(to_qkv_, m); }
   /// x [B, L, D], so normalised -> x + gate out(...), and its norm for whatever reads it. A sample
   /// may come in several parts, as [B n, L / n, D]: rope tells its length.
-  ops::NormedStream operator()(const ops::NormedStream& x, const Tensor& gate,
+  ops::NormedStream operator()(ops::NormedStream x, const Tensor& gate,
                                const ops::ModulatedNorm& next, const ops::Rope& rope,
                                ops::AttentionPrecision precision) const;
 
@@ -67,7 +67,7 @@ class WanCrossAttention {
   ops::ModulatedNorm norm() const;
   /// x [B, L, D], so normalised -> x + out(...), and its norm for whatever reads it; in parts as
   /// above.
-  ops::NormedStream operator()(const ops::NormedStream& x, const WanText& text,
+  ops::NormedStream operator()(ops::NormedStream x, const WanText& text,
                                const ops::ModulatedNorm& next) const;
 
  private:
@@ -90,10 +90,11 @@ class WanBlock {
   ops::ModulatedNorm norm(const Tensor& vectors) const;
 
   /// x [B, L, D], normalised as norm() says -> the same, normalised as `next` says; in parts as
-  /// above, each with its row of vectors.
-  ops::NormedStream operator()(const ops::NormedStream& x, const Tensor& vectors,
-                               const WanText& text, const ops::ModulatedNorm& next,
-                               const ops::Rope& rope, ops::AttentionPrecision precision) const;
+  /// above, each with its row of vectors. Moved here, x gives its memory back as soon as it was
+  /// read.
+  ops::NormedStream operator()(ops::NormedStream x, const Tensor& vectors, const WanText& text,
+                               const ops::ModulatedNorm& next, const ops::Rope& rope,
+                               ops::AttentionPrecision precision) const;
 
  private:
   std::int64_t width_;

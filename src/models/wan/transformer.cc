@@ -155,15 +155,14 @@ Tensor WanTransformer::velocity(const Tensor& latents, const WanConditioning& co
                                                      .gate = {}});
   };
 
-  const Tensor embedded = patch_embedding_(latents);
   const std::int64_t samples = frames.defined() ? frames.dim(1) : latents.dim(0);
-  ops::NormedStream x = normed(embedded.reshape({samples, -1, width}), norm(0));
+  ops::NormedStream x = normed(patch_embedding_(latents).reshape({samples, -1, width}), norm(0));
   nn::LayerSequence::Pass pass(block_layers_);
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const auto block = static_cast<std::int64_t>(i);
     x = pass.run(fmt::format("blocks.{}", i), [&] {
-      return blocks_[i](x, row_of(steps, block, frames), text_of(conditioning, block), norm(i + 1),
-                        conditioning.rope, precision);
+      return blocks_[i](std::move(x), row_of(steps, block, frames), text_of(conditioning, block),
+                        norm(i + 1), conditioning.rope, precision);
     });
   }
   return proj_out_(x.normalized).reshape({latents.dim(0), -1, config_.velocity_width()});

@@ -29,10 +29,11 @@ MemoryPlan plan_flux1_memory(const Flux1Configs& configs, const Flux1Checkpoints
   const models::T5Config& t5 = configs.text_encoder_2;
   const std::int64_t text = defaults.max_sequence_length.value_or(512);
   const FlowSizes sizes{.width = configs.transformer.width(),
-                        .row_widths = 16,
+                        .row_widths = 11,  // a bf16 block's stream, norm, q, k, v, attention, MLP
                         .patch = 2 * configs.vae.vae_scale_factor(),
                         .vae_channels = configs.vae.block_out_channels.at(1),
-                        .vae_tile = options.vae_tiling ? configs.vae.sample_size : 0,
+                        .vae_tile = configs.vae.sample_size,
+                        .vae_tiling = options.vae_tiling,
                         .text_bytes = 2 * t5.num_heads * text * text * std::int64_t{sizeof(float)} +
                                       6 * text * t5.d_ff * dtype_bits(dtype) / 8};
   return plan_memory(

@@ -69,10 +69,11 @@ MemoryPlan plan_flux2_memory(const Flux2Configs& configs, const Flux2Checkpoints
     references.push_back(prepare.size(given));
   }
   const FlowSizes sizes{.width = configs.transformer.width(),
-                        .row_widths = 24,  // a single block's projections alone have nine
+                        .row_widths = 14,  // a bf16 block has nine, and kept keys with its own
                         .patch = patch,
                         .vae_channels = configs.vae.kl.block_out_channels.at(1),
-                        .vae_tile = options.vae_tiling ? configs.vae.kl.sample_size : 0,
+                        .vae_tile = configs.vae.kl.sample_size,
+                        .vae_tiling = options.vae_tiling,
                         .text_bytes = 6 * text * lm.intermediate_size * dtype_bits(dtype) / 8,
                         .references = std::move(references),
                         .kept_rows = kept_rows(configs)};
