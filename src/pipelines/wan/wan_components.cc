@@ -118,9 +118,8 @@ ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefa
                                  DType dtype, const PipelineOptions& options,
                                  const ops::Backend& backend) {
   constexpr std::size_t kLibraries = std::size_t{256} << 20U;  // their scratch memory
-  // Of a block: the stream, its norm, q, k and v, attention, and the feed-forward layer's inside,
-  // in the blocks of a pool, which none of the others fits exactly. Measured on an H100: 18.
-  constexpr std::int64_t kRowWidths = 20;
+  // Of a block: the stream, its norm, q, k and v, attention. Measured on an H100: 6 in FP8.
+  constexpr std::int64_t kRowWidths = 8;
   const WanSuggestions suggested = suggest(configs);
   const std::int64_t element = dtype_bits(dtype) / 8;
   const std::int64_t width = defaults.width.value_or(suggested.width);
@@ -129,9 +128,12 @@ ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefa
       configs.vae.latent_frames(defaults.num_frames.value_or(suggested.num_frames));
   const std::int64_t tokens = frames * width * height / (configs.patch() * configs.patch());
   const std::int64_t text = defaults.max_sequence_length.value_or(512);
-  // Every expert's recorded step keeps its own; a step that is called has as much meanwhile.
+  // Every expert's recorded step keeps its own; a step that is called has as much meanwhile. Each
+  // keeps its blocks' keys and values of two texts.
   const std::int64_t experts = configs.transformer_2 ? 2 : 1;
   const std::int64_t step = kRowWidths * tokens * configs.transformer.width() * element;
+  const std::int64_t kept =
+      step + 2 * configs.transformer.num_layers * 2 * text * configs.transformer.width() * element;
   const std::int64_t scale = configs.vae.scale_factor_spatial;
   const std::int64_t decoder =
       decoder_bytes(configs.vae, frames, height / scale, width / scale, dtype, options, backend);
@@ -139,8 +141,8 @@ ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefa
       encoder_bytes(configs, frames, height / scale, width / scale, dtype, options, backend);
   const auto bytes = [&](std::int64_t more) { return kLibraries + static_cast<std::size_t>(more); };
   return {.text_encoding = bytes(6 * text * configs.text_encoder.d_ff * element),
-          .denoising = bytes(experts * step),
-          .decoding = bytes(experts * step + std::max(decoder, encoder))};
+          .denoising = bytes(experts * kept + step),
+          .decoding = bytes(experts * kept + std::max(decoder, encoder))};
 }
 
 /// Where the weights of all components go on this backend.
