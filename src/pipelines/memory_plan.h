@@ -83,7 +83,7 @@ struct ActivationBytes {
   std::size_t text_encoding = 0;
   std::size_t denoising = 0;
   std::size_t decoding = 0;  ///< or encoding pictures, whichever takes more
-  /// With --vae-tiling, to be named where that would fit; absent where it changes nothing.
+  /// With --vae-tiling, to be named where that would fit; absent where that is not known.
   std::optional<std::size_t> tiled_decoding = {};
 };
 

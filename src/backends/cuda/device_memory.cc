@@ -12,14 +12,13 @@
 namespace dither::cuda {
 namespace {
 
-constexpr std::size_t kGranule = 512;
 constexpr std::size_t kLargeGranule = std::size_t{2} << 20U;  // the driver's own page
 
 std::size_t multiple_of(std::size_t granule, std::size_t bytes) {
   return std::max(bytes + granule - 1, granule) / granule * granule;
 }
 std::size_t rounded(std::size_t bytes) {
-  return multiple_of(bytes < kLargeGranule ? kGranule : kLargeGranule, bytes);
+  return multiple_of(bytes < kLargeGranule ? kTensorAlignment : kLargeGranule, bytes);
 }
 
 double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
@@ -71,7 +70,7 @@ class DeviceMemory::Pool {
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
-  /// `bytes` is a multiple of kGranule. Throws as allocate().
+  /// `bytes` is a multiple of kTensorAlignment. Throws as allocate().
   virtual Block take(std::size_t bytes) = 0;
   virtual void put(const Block& block) noexcept = 0;
 
@@ -260,7 +259,7 @@ std::size_t DeviceMemory::available() const {
 std::shared_ptr<Storage> DeviceMemory::allocate(std::size_t bytes, Device* device) {
   std::unique_lock lock(mutex_);
   const std::shared_ptr<Pool> pool = current_;
-  const Block block = pool->take(multiple_of(kGranule, bytes));
+  const Block block = pool->take(multiple_of(kTensorAlignment, bytes));
   lock.unlock();
   std::shared_ptr<void> owner(block.data, [this, pool, block](void*) {
     const std::scoped_lock give_back(mutex_);

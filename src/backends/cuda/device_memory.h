@@ -14,6 +14,13 @@
 
 namespace dither::cuda {
 
+/// Where tensors begin, in bytes, wherever their memory comes from: kernels are chosen by
+/// alignment, and must be the same for all.
+inline constexpr std::size_t kTensorAlignment = 512;
+constexpr std::size_t aligned_bytes(std::size_t bytes) {
+  return (bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+}
+
 /// Device memory for tensors. Freed blocks wait in a pool and are handed out again; since all work
 /// of a backend runs in the order of one stream, a block may be reused as soon as its tensor is
 /// gone. A recording has a pool of its own: what a replay writes to must not be anybody else's. Its

@@ -362,9 +362,9 @@ void LinearKernels::run(const Tensor& x, const ops::PreparedLinear& weights,
     return;
   }
   // The pass over a product leaves its result in the product's place, which the cache still holds.
-  const bool in_place =
-      needs_pass && !codes && y.contiguous() && y.dtype() == layer.dtype &&
-      (!epilogue.residual.defined() || epilogue.residual.storage() != y.storage());
+  const auto apart = [&](const Tensor& operand) { return operand.storage() != y.storage(); };
+  const bool in_place = needs_pass && !codes && y.contiguous() && y.dtype() == layer.dtype &&
+                        apart(input) && apart(epilogue.residual);
   const Tensor product = in_place ? y : Tensor::empty(y.shape(), layer.dtype, backend_);
   if (!needs_pass) {
     multiply(input, layer, epilogue, product);

@@ -5,16 +5,11 @@
 #include <string>
 
 #include "backends/cuda/cuda_check.h"
+#include "backends/cuda/device_memory.h"
 #include "backends/cuda/linear.h"
 
 namespace dither::cuda {
 namespace {
-
-constexpr std::size_t kAlignment = 512;
-
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
 
 PinnedMemory allocate_pinned(std::size_t bytes) {
   void* memory = nullptr;
@@ -28,7 +23,7 @@ PinnedMemory allocate_pinned(std::size_t bytes) {
 std::size_t pinned_bytes(std::span<ops::PreparedLinear* const> layers) {
   std::size_t bytes = 0;
   for (ops::PreparedLinear* layer : layers) {
-    visit_weights(*layer, [&](Tensor& tensor) { bytes += aligned(tensor.bytes()); });
+    visit_weights(*layer, [&](Tensor& tensor) { bytes += aligned_bytes(tensor.bytes()); });
   }
   return bytes;
 }
@@ -49,7 +44,7 @@ PinnedPart::PinnedPart(std::span<ops::PreparedLinear* const> layers,
             "bring weights to host memory");
       tensor = Tensor::view(storage, static_cast<std::int64_t>(offset + done), tensor.shape(),
                             tensor.dtype());
-      done += aligned(tensor.bytes());
+      done += aligned_bytes(tensor.bytes());
     });
   }
   check(cudaStreamSynchronize(stream), "bring weights to host memory");

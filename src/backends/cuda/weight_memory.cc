@@ -7,13 +7,12 @@ namespace {
 
 /// Addresses: more than any device has memory, for models that come and go beside others.
 constexpr std::size_t kRangeBytes = std::size_t{1} << 40U;
-constexpr std::size_t kAlignment = 512;
 
 }  // namespace
 
 WeightMemory::Place WeightMemory::take(std::size_t bytes) {
   const std::size_t begin = end_;
-  const std::size_t end = begin + (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  const std::size_t end = begin + aligned_bytes(bytes);
   if (const std::size_t mapped = range_->mapped_bytes(); end > mapped) {
     range_->map(end);
     pieces_[mapped].end = range_->mapped_bytes();
@@ -44,7 +43,7 @@ void WeightMemory::give_back(const Place& place) noexcept {
 std::shared_ptr<Storage> WeightMemory::allocate(std::size_t bytes) {
   const std::scoped_lock lock(mutex_);
   if (!range_) range_.emplace(memory_, kRangeBytes);
-  if (end_ + bytes + kAlignment > range_->bytes()) return memory_.allocate(bytes, &device_);
+  if (end_ + aligned_bytes(bytes) > range_->bytes()) return memory_.allocate(bytes, &device_);
   const Place place = take(bytes);
   std::byte* const data = range_->data() + place.begin;
   std::shared_ptr<void> owner(data, [this, place](void*) {
