@@ -346,6 +346,11 @@ TEST_P(CudaOps, Conv2d) {
                         ConvCase{1, 8, 8, 64, 48, 1, 1, {0, 0, 0, 0}, true, true},
                         ConvCase{1, 9, 9, 32, 32, 3, 2, {0, 0, 1, 1}, true, false},
                         ConvCase{1, 70, 66, 32, 3, 3, 1, {1, 1, 1, 1}, true, false},
+                        ConvCase{2, 13, 37, 128, 3, 3, 1, {1, 1, 1, 1}, true, false},
+                        ConvCase{1, 8, 32, 64, 8, 3, 1, {1, 1, 1, 1}, true, false},
+                        ConvCase{1, 17, 70, 256, 1, 3, 1, {0, 0, 2, 1}, false, false},
+                        ConvCase{1, 5, 40, 64, 4, 3, 1, {2, 0, 0, 3}, true, true},
+                        ConvCase{1, 1, 1, 64, 3, 3, 1, {1, 1, 1, 1}, true, false},
                         ConvCase{1, 12, 12, 17, 33, 3, 1, {1, 1, 1, 1}, false, true}}) {
     SCOPED_TRACE(fmt::format("{} x {}, {} -> {}", c.h, c.w, c.c_in, c.c_out));
     compare(

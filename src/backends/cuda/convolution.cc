@@ -2,6 +2,7 @@
 
 #include "backends/cuda/cuda_check.h"
 #include "backends/cuda/kernels/image.h"
+#include "backends/cuda/kernels/narrow_conv.h"
 #include "backends/cuda/kernels/upsampled_conv.h"
 #include "base/error.h"
 
@@ -41,6 +42,12 @@ ConvGeometry plane_geometry(const Tensor& x, const Conv& conv) {
   geometry.padding = conv.padding();
   geometry.dtype = x.dtype();
   return geometry;
+}
+
+/// What launch_narrow_conv() takes.
+bool is_narrow(const ConvGeometry& geometry, const Tensor& y) {
+  return geometry.dtype == DType::kBF16 && geometry.kh == 3 && geometry.kw == 3 &&
+         geometry.stride == 1 && narrow_conv_takes(geometry.c_in, y.dim(-1));
 }
 
 std::size_t bytes_of(const Tensor& tensor) { return tensor.defined() ? tensor.bytes() : 0; }
@@ -177,7 +184,27 @@ void ConvolutionKernels::run(const Tensor& x, const ops::PreparedConv2d& weights
   ConvGeometry geometry = plane_geometry(wide, conv);
   if (conv.takes_small_image()) return run_phases(geometry, wide, conv, residual, y);
   geometry.stride = conv.stride();
+  if (is_narrow(geometry, y) && !residual.defined()) return run_narrow(geometry, wide, conv, y);
   run(geometry, wide, conv.weight, conv.bias, residual, y);
+}
+
+void ConvolutionKernels::run_narrow(const ConvGeometry& geometry, const Tensor& wide,
+                                    const DeviceConv2d& conv, const Tensor& y) {
+  const auto& [top, left, bottom, right] = geometry.padding;
+  launch_narrow_conv({.x = wide.raw(),
+                      .weight = conv.weight.raw(),
+                      .bias = conv.bias.defined() ? conv.bias.raw() : nullptr,
+                      .y = y.raw(),
+                      .samples = geometry.batch,
+                      .height = geometry.h,
+                      .width = geometry.w,
+                      .c_in = geometry.c_in,
+                      .c_out = y.dim(-1),
+                      .top = top,
+                      .left = left,
+                      .bottom = bottom,
+                      .right = right},
+                     stream_);
 }
 
 void ConvolutionKernels::run_phases(ConvGeometry geometry, const Tensor& wide,

@@ -10,10 +10,11 @@
 
 namespace dither::cuda {
 
-/// Convolutions through cuDNN: NHWC images and NDHWC videos, weights as [C_out, (kt,) kh, kw,
-/// C_in]. Both channel counts are padded with zeros to multiples of 8, which is what tensor cores
-/// read at a time, and a video's to row_channels(). Where cuDNN has no kernel for a video, frames
-/// become channels of an image: kt times the input is written and read once more.
+/// Convolutions through cuDNN, to a handful of channels our own (kernels/narrow_conv.h): NHWC
+/// images and NDHWC videos, weights as [C_out, (kt,) kh, kw, C_in]. Both channel counts are padded
+/// with zeros to multiples of 8, which is what tensor cores read at a time, and a video's to
+/// row_channels(). Where cuDNN has no kernel for a video, frames become channels of an image: kt
+/// times the input is written and read once more.
 class ConvolutionKernels {
  public:
   ConvolutionKernels(ops::Backend& backend, CudnnConv& conv, cudaStream_t stream)
@@ -44,6 +45,8 @@ class ConvolutionKernels {
   Tensor padded_bias(const Tensor& host, std::int64_t channels, DType dtype);
   /// Weights of the four phases of a convolution that upsamples.
   void fold_upsampling(const ops::Conv2dWeights& weights, DType dtype, DeviceConv2d& conv);
+  void run_narrow(const ConvGeometry& geometry, const Tensor& wide, const DeviceConv2d& conv,
+                  const Tensor& y);
   /// The phases, then y made of them; `geometry` is that of the small image.
   void run_phases(ConvGeometry geometry, const Tensor& wide, const DeviceConv2d& conv,
                   const Tensor& residual, const Tensor& y);

@@ -73,10 +73,15 @@ void VirtualRange::map(std::size_t bytes) {
     memory_.gave_back(more);
     check_driver(mapped, "map memory");
   }
+  const CUmemAccessDesc access{properties.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+  if (const CUresult opened = driver_.set_access(address, more, &access, 1);
+      opened != CUDA_SUCCESS) {
+    driver_.unmap(address, more);
+    memory_.gave_back(more);
+    check_driver(opened, "open memory for access");
+  }
   pieces_.emplace(mapped_bytes_, more);
   mapped_bytes_ += more;
-  const CUmemAccessDesc access{properties.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
-  check_driver(driver_.set_access(address, more, &access, 1), "open memory for access");
 }
 
 void VirtualRange::unmap(std::size_t offset) noexcept {

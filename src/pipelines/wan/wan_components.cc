@@ -135,14 +135,19 @@ ActivationBytes activation_bytes(const WanConfigs& configs, const GenerationDefa
   const std::int64_t kept =
       step + 2 * configs.transformer.num_layers * 2 * text * configs.transformer.width() * element;
   const std::int64_t scale = configs.vae.scale_factor_spatial;
-  const std::int64_t decoder =
-      decoder_bytes(configs.vae, frames, height / scale, width / scale, dtype, options, backend);
-  const std::int64_t encoder =
-      encoder_bytes(configs, frames, height / scale, width / scale, dtype, options, backend);
   const auto bytes = [&](std::int64_t more) { return kLibraries + static_cast<std::size_t>(more); };
+  const auto decoding = [&](const PipelineOptions& how) {
+    return bytes(experts * kept + std::max(decoder_bytes(configs.vae, frames, height / scale,
+                                                         width / scale, dtype, how, backend),
+                                           encoder_bytes(configs, frames, height / scale,
+                                                         width / scale, dtype, how, backend)));
+  };
+  PipelineOptions tiled = options;
+  tiled.vae_tiling = true;
   return {.text_encoding = bytes(6 * text * configs.text_encoder.d_ff * element),
           .denoising = bytes(experts * kept + step),
-          .decoding = bytes(experts * kept + std::max(decoder, encoder))};
+          .decoding = decoding(options),
+          .tiled_decoding = decoding(tiled)};
 }
 
 /// Where the weights of all components go on this backend.

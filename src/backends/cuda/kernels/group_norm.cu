@@ -14,7 +14,7 @@ constexpr int kThreads = 512;
 constexpr int kMomentsUnroll = 4;
 constexpr int kNormalizeUnroll = 2;
 constexpr std::int64_t kPixelsPerPart = 64;
-constexpr std::int64_t kMaxParts = 1024;
+constexpr std::int64_t kMaxParts = 264;  ///< two for each of a Hopper's multiprocessors
 
 std::int64_t parts_of(std::int64_t pixels) {
   return std::clamp<std::int64_t>(pixels / kPixelsPerPart, 1, kMaxParts);
